@@ -1,0 +1,10 @@
+"""Re-proof of certificates from the model file, with numpy and onnx alone.
+
+The walk of an audit: `certificate.record` decodes a claim and refuses anything unusual; `onnx_reader` reads the model
+file whose sha256 the claim names and lowers it to a graph; `proofs` holds one theorem per kind of claim and recomputes
+the number from the witness; `checker` compares. No number of the certificate is believed, solvers are not involved.
+"""
+
+from certlip.check.checker import Checker, Finding
+
+__all__ = ["Checker", "Finding"]

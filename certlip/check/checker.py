@@ -1,0 +1,206 @@
+"""Decide whether a certificate proves its claim about the model file that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from certlip.certificate.record import Certificate, rational
+from certlip.certificate.store import read_array, read_certificate
+from certlip.errors import CertificateRejected, CertlipError, UsageError
+from certlip.graph import Graph
+from certlip.onnx_reader import read_file, read_graph
+from certlip.proofs import LIPSCHITZ_PROOFS, WITNESS_ARRAYS
+from certlip.proofs.counterexample import is_within, violates_label, violates_tolerance
+from certlip.proofs.margin import is_certified, label_margins, output_balls
+from certlip.proofs.neuron_form import NoNeuronForm
+from certlip.properties.outputs import ALL, DECISION, Output, margins_graph, select
+from certlip.rigor.rounding import Array
+
+_MODEL_SUFFIXES = (".onnx", ".onnx.gz")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the checker says about one certificate: accepted with the claim in words, or rejected with the reason."""
+
+    path: Path
+    accepted: bool
+    message: str
+
+    def __repr__(self) -> str:
+        return f"{'accepted' if self.accepted else 'REJECTED'} {self.path}: {self.message}"
+
+
+class Checker:
+    """Checks many certificates, reading each model and proving each Lipschitz bound once.
+
+    models: files, or folders searched for .onnx and .onnx.gz files. A certificate's own folder and its parent are
+    searched too. Models are matched by sha256, never by name.
+    """
+
+    def __init__(self, models: Iterable[Path] = ()):
+        self._places = list(models)
+        self._graphs: dict[tuple[str, str, str], Graph] = {}
+        self._proved: dict[str, Certificate] = {}
+        self._folders: dict[Path, dict[str, Path]] = {}
+        self._files: dict[Path, Any] = {}
+
+    def check(self, path: Path) -> Finding:
+        """Re-prove one certificate. Never raises for a bad certificate or model: that is a rejection."""
+        try:
+            certificate = read_certificate(path)
+            return Finding(path, True, self._prove(certificate, path.parent))
+        except (CertlipError, NoNeuronForm) as error:
+            return Finding(path, False, str(error))
+        except MemoryError:
+            return Finding(path, False, "there is not enough memory to check this claim; use a larger machine")
+
+    def _prove(self, certificate: Certificate, folder: Path) -> str:
+        graph = self._graph(certificate, folder)
+        statement = certificate.statement
+        if certificate.kind == "lipschitz":
+            value = self._lipschitz(certificate, folder)
+            return f"|Df| <= {float(value):.9g} |Dx| in {statement['norm']} for {_output(certificate)}"
+        if certificate.kind == "robustness":
+            self._robustness(certificate, graph, folder)
+            return f"label {statement['label']} holds within {statement['norm']} distance {statement['eps']}"
+        if certificate.kind == "tolerance":
+            self._tolerance(certificate, folder)
+            return f"outputs move by at most {statement['tolerance']} within {statement['norm']} distance {statement['eps']}"
+        self._falsification(certificate, graph, folder)
+        return f"a counterexample within {statement['norm']} distance {statement['eps']} violates the property"
+
+    def _lipschitz(self, certificate: Certificate, folder: Path) -> Fraction:
+        value = rational(certificate.statement["value"])
+        if certificate.digest in self._proved:
+            return value
+        method, arrays = certificate.witness["method"], certificate.witness["arrays"]
+        if method not in LIPSCHITZ_PROOFS:
+            raise CertificateRejected(f"the method '{method}' is unknown to this checker")
+        if set(arrays) != set(WITNESS_ARRAYS[method]):
+            raise CertificateRejected(f"the witness of '{method}' must hold exactly {sorted(WITNESS_ARRAYS[method])}")
+        graph = select(self._graph(certificate, folder), _output(certificate))
+        witness = {name: read_array(folder, digest) for name, digest in arrays.items()}
+        proved = LIPSCHITZ_PROOFS[method](graph, certificate.statement["norm"], witness)
+        if not (np.isfinite(proved) and Fraction(proved) <= value):
+            raise CertificateRejected(f"the witness proves {proved:.9g}, not the claimed {float(value):.9g}")
+        self._proved[certificate.digest] = certificate
+        return value
+
+    def _robustness(self, certificate: Certificate, graph: Graph, folder: Path) -> None:
+        statement = certificate.statement
+        label, eps = statement["label"], rational(statement["eps"])
+        scores = margins_graph(graph)
+        classes = max(2, scores.output_size)
+        if label >= classes:
+            raise CertificateRejected(f"the label {label} does not exist among {classes} classes")
+        outputs = output_balls(scores, self._point(certificate, "input", graph, folder)[None])[0]
+        margins = label_margins(outputs, label)
+        for rival, margin in enumerate(margins.tolist()):
+            if margins.size > 1 and rival == label:
+                continue
+            wanted = DECISION if margins.size == 1 else Output.pair(*sorted((label, rival)))
+            bound = self._bound(certificate, folder, wanted)
+            if not is_certified(margin, bound, eps):
+                raise CertificateRejected(f"the margin {margin:.9g} does not exceed {float(bound * eps):.9g} ({wanted})")
+
+    def _tolerance(self, certificate: Certificate, folder: Path) -> None:
+        statement = certificate.statement
+        eps, tolerance = rational(statement["eps"]), rational(statement["tolerance"])
+        bound = self._bound(certificate, folder, ALL)
+        if bound * eps > tolerance:
+            raise CertificateRejected(f"outputs may move by {float(bound * eps):.9g}, more than {float(tolerance):.9g}")
+
+    def _bound(self, certificate: Certificate, folder: Path, output: Output) -> Fraction:
+        """The proved Lipschitz bound that a claim refers to: same model, norm and output."""
+        digest = certificate.witness["bounds"].get(str(output))
+        if digest is None:
+            raise CertificateRejected(f"the witness names no Lipschitz bound for '{output}'")
+        path = self._records(folder).get(digest)
+        if path is None:
+            raise CertificateRejected(f"the Lipschitz certificate {digest[:12]}... is missing; keep the folder together")
+        other = read_certificate(path)
+        if other.digest != digest or other.kind != "lipschitz":
+            raise CertificateRejected(f"{path} is not the Lipschitz certificate that the claim refers to")
+        same = other.model == certificate.model and other.statement["norm"] == certificate.statement["norm"]
+        if not same or _output(other) != output:
+            raise CertificateRejected(f"the Lipschitz bound in {path} is for another model, norm or output")
+        return self._lipschitz(other, folder)
+
+    def _falsification(self, certificate: Certificate, graph: Graph, folder: Path) -> None:
+        statement = certificate.statement
+        point = self._point(certificate, "input", graph, folder)
+        other = self._point(certificate, "counterexample", graph, folder)
+        if not is_within(point, other, statement["norm"], rational(statement["eps"])):
+            raise CertificateRejected("the counterexample lies outside the ball")
+        if "tolerance" in statement:
+            holds = violates_tolerance(select(graph, ALL), point, other, rational(statement["tolerance"]))
+        else:
+            scores = margins_graph(graph)
+            if statement["label"] >= max(2, scores.output_size):
+                raise CertificateRejected(f"the label {statement['label']} does not exist")
+            holds = violates_label(scores, other, statement["label"])
+        if not holds:
+            raise CertificateRejected("the exact network is not proved to violate the property at the counterexample")
+
+    def _point(self, certificate: Certificate, key: str, graph: Graph, folder: Path) -> Array:
+        point = read_array(folder, certificate.statement[key])
+        if point.shape != graph.input_shape or not np.isfinite(point).all():
+            raise CertificateRejected(f"the {key} of shape {point.shape} is no input of shape {graph.input_shape}")
+        return point
+
+    def _records(self, folder: Path) -> dict[str, Path]:
+        """Digest of every readable record in a folder."""
+        if folder not in self._folders:
+            table: dict[str, Path] = {}
+            for path in sorted(folder.glob("*.json")):
+                try:
+                    table[read_certificate(path).digest] = path
+                except CertificateRejected:
+                    continue  # reported when it is checked itself; here it only cannot be referred to
+            self._folders[folder] = table
+        return self._folders[folder]
+
+    def _graph(self, certificate: Certificate, folder: Path) -> Graph:
+        model = certificate.model
+        key = (model["sha256"], model["input"], model["output"])
+        if key not in self._graphs:
+            file = self._find(model, folder)
+            try:
+                self._graphs[key] = read_graph(file, model["input"], model["output"])
+            except UsageError as error:
+                raise CertificateRejected(f"the certificate does not fit its model: {error}") from error
+        return self._graphs[key]
+
+    def _find(self, model, folder: Path):
+        for path in _candidates([*self._places, folder, folder.parent]):
+            if path not in self._files:
+                try:
+                    self._files[path] = read_file(path)
+                except CertlipError:
+                    self._files[path] = None  # not a readable model, so not the one that is named
+            file = self._files[path]
+            if file is not None and file.sha256 == model["sha256"] and dict(file.external) == model["external"]:
+                return file
+        raise CertificateRejected(
+            f"no model with sha256 {model['sha256'][:16]}... was found; name the file of '{model['name']}' with --model"
+        )
+
+
+def _output(certificate: Certificate) -> Output:
+    entry = certificate.statement["output"]
+    return Output(entry["kind"], tuple(entry["indices"]))
+
+
+def _candidates(places: Iterable[Path]) -> Iterable[Path]:
+    for place in places:
+        if place.is_dir():
+            yield from sorted(path for path in place.iterdir() if path.name.endswith(_MODEL_SUFFIXES))
+        else:
+            yield place

@@ -1,0 +1,221 @@
+"""The three kinds of operator. Importers lower everything to them; certifiers see nothing else.
+
+Shapes carry no batch axis. Every method takes and returns arrays with one extra leading axis, the batch.
+`enclose` bounds two things at once: the exact real result, and the result of any execution in a class of
+floating-point arithmetic (see `Precision`), on every input of a ball.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
+from typing import TypeVar
+
+import numpy as np
+
+from certlip.rigor.ball import Ball
+from certlip.rigor.norms import dominance_norm, spectral_norm
+from certlip.rigor.rounding import TINY, UNIT, Array, Precision, inflate, up
+
+Shape = tuple[int, ...]
+AffineType = TypeVar("AffineType", bound="Affine")
+
+
+@dataclass(frozen=True, eq=False)
+class Operator(ABC):
+    """One step of a network; immutable, without knowledge of its neighbours."""
+
+    @abstractmethod
+    def shape(self, *inputs: Shape) -> Shape:
+        """Output shape for these input shapes; raises ValueError where they do not fit."""
+
+    @abstractmethod
+    def value(self, *inputs: Array) -> Array:
+        """Evaluate in binary64 on a batch."""
+
+    @abstractmethod
+    def pullback(self, output: Array, *inputs: Array) -> tuple[Array, ...]:
+        """Gradient with respect to each input of <output, value(inputs)> (a subgradient at kinks)."""
+
+    @abstractmethod
+    def enclose(self, precision: Precision, *inputs: Ball) -> Ball:
+        """Ball around every exact result and every result computed in `precision`, for inputs in the balls."""
+
+    @abstractmethod
+    def spread(self, *inputs: Array) -> Array:
+        """If each entry of input i moves by at most inputs[i], entries of the output move by at most this."""
+
+    @abstractmethod
+    def gain(self, norm: str, *bounds: float) -> float:
+        """If input i moves by at most bounds[i] in `norm` ("l2" or "linf"), the output moves by at most this."""
+
+
+@dataclass(frozen=True, eq=False)
+class Affine(Operator):
+    """y = W x + b with W known as a ball. Subclasses say how an array of weights acts and how its transpose does.
+
+    Weights are passed to `forward` and `backward` explicitly because proofs apply the same operator with |W| and
+    with the radii of W. `bias_size` is at least |b|: the sum of the sizes of the terms that b was folded from.
+    """
+
+    weight: Ball
+    bias: Ball
+    bias_size: Array
+
+    @property
+    @abstractmethod
+    def domain(self) -> Shape:
+        """Shape of x."""
+
+    @property
+    @abstractmethod
+    def codomain(self) -> Shape:
+        """Shape of y."""
+
+    @property
+    @abstractmethod
+    def terms(self) -> int:
+        """Length of the longest dot product that makes one entry of W x."""
+
+    @abstractmethod
+    def forward(self, weight: Array, x: Array) -> Array:
+        """W x for this array of weights."""
+
+    @abstractmethod
+    def backward(self, weight: Array, y: Array) -> Array:
+        """W' y for this array of weights."""
+
+    def shape(self, *inputs: Shape) -> Shape:
+        if inputs != (self.domain,):
+            raise ValueError(f"expected an input of shape {self.domain}, got {inputs}")
+        return self.codomain
+
+    def value(self, *inputs: Array) -> Array:
+        return self.forward(self.weight.mid, inputs[0]) + self.bias.mid
+
+    def pullback(self, output: Array, *inputs: Array) -> tuple[Array, ...]:
+        return (self.backward(self.weight.mid, output),)
+
+    def enclose(self, precision: Precision, *inputs: Ball) -> Ball:
+        linear = self._image(inputs[0], precision, self.forward, self.terms)
+        slip = precision.gamma(self.terms + 2) * (np.abs(linear.mid) + linear.rad + self.bias_size)
+        mid = linear.mid + self.bias.mid
+        rad = linear.rad + self.bias.rad + slip + 2 * (self.terms + 2) * precision.tiny
+        return Ball(mid, inflate(rad, 8))
+
+    def linear_image(self, x: Ball, precision: Precision) -> Ball:
+        """Ball around W x, without the bias (rows of a batch are columns of a matrix to be pushed through W)."""
+        return self._image(x, precision, self.forward, self.terms)
+
+    def _image(self, x: Ball, precision: Precision, act, terms: int) -> Ball:
+        # |computed - W x| <= gamma |W||x|; every quantity is non-negative, so one final inflation covers the rest.
+        sizes = np.abs(self.weight.mid)
+        magnitude = np.abs(x.mid) + x.rad
+        rad = precision.gamma(terms + 2) * act(sizes, magnitude) + 2 * (terms + 1) * (precision.tiny + TINY)
+        if not x.is_exact:
+            rad = rad + act(sizes, np.broadcast_to(x.rad, x.mid.shape))
+        if not self.weight.is_exact:
+            rad = rad + act(np.broadcast_to(self.weight.rad, self.weight.shape), magnitude)
+        return Ball(act(self.weight.mid, x.mid), inflate(rad, 2 * terms + 8))
+
+    def matrix(self) -> Ball:
+        """W as a dense (outputs, inputs) matrix, exact up to the weights' own radius: unit vectors pick entries."""
+        size = prod(self.domain)
+        basis = np.eye(size).reshape(size, *self.domain)
+        mid = self.forward(self.weight.mid, basis).reshape(size, -1).T
+        if self.weight.is_exact:
+            return Ball(mid, np.zeros(()))
+        rad = self.forward(np.broadcast_to(self.weight.rad, self.weight.shape), basis)
+        return Ball(mid, inflate(rad.reshape(size, -1).T, self.terms))
+
+    def spread(self, *inputs: Array) -> Array:
+        sizes = np.broadcast_to(self.weight.magnitude(), self.weight.shape)
+        return inflate(self.forward(sizes, inputs[0]), self.terms + 2)
+
+    def with_bias(self: AffineType, bias: Ball, bias_size: Array) -> AffineType:
+        """The same linear map with another bias, of shape broadcastable to the output."""
+        return replace(self, bias=bias, bias_size=bias_size)
+
+    def gain(self, norm: str, *bounds: float) -> float:
+        return up(bounds[0] * (self.l2_norm if norm == "l2" else self.linf_norm))
+
+    @cached_property
+    def l2_norm(self) -> float:
+        """Proved upper bound on |W|_2."""
+        return spectral_norm(self.matrix())
+
+    @cached_property
+    def dominance_norm(self) -> float:
+        """Proved upper bound on |W|_2 by diagonal dominance alone, without an eigenvalue."""
+        return dominance_norm(self.matrix())
+
+    @cached_property
+    def linf_norm(self) -> float:
+        """Proved upper bound on max_i sum_j |W_ij|."""
+        return float(self.spread(np.ones((1, *self.domain))).max(initial=0.0))
+
+
+@dataclass(frozen=True, eq=False)
+class Pointwise(Operator):
+    """y_i = phi(x_i) with (phi(s) - phi(t)) / (s - t) in [a, b] for all s, t (per entry if parameters are)."""
+
+    def shape(self, *inputs: Shape) -> Shape:
+        return inputs[0]
+
+    @abstractmethod
+    def slopes(self) -> tuple[Array, Array]:
+        """Floats (a, b), arrays that broadcast to the shape, with every difference quotient in [a, b]."""
+
+    @abstractmethod
+    def derivative(self, x: Array) -> Array:
+        """phi'(x), any slope in between at a kink; guides searches only."""
+
+    def exact_value(self, x: Array) -> Ball:
+        """Ball around phi(x) at float points. The default is for functions that floats evaluate exactly."""
+        return Ball.exact(self.value(x))
+
+    def execution_error(self, size: Array, value: Array, precision: Precision) -> Array:
+        """Bound on how far an execution in `precision` may be from phi at one float point x; 0 if exact.
+
+        `size` and `value` bound |x| and |phi(x)|.
+        """
+        return np.zeros(())
+
+    def pullback(self, output: Array, *inputs: Array) -> tuple[Array, ...]:
+        return (output * self.derivative(inputs[0]),)
+
+    def spread(self, *inputs: Array) -> Array:
+        return inflate(self.steepness() * inputs[0], 2)
+
+    def steepness(self) -> Array:
+        """max(|a|, |b|), per entry where slopes are."""
+        low, high = self.slopes()
+        return np.maximum(np.abs(low), np.abs(high))
+
+    def enclose(self, precision: Precision, *inputs: Ball) -> Ball:
+        exact = self.exact_value(inputs[0].mid)
+        moved = self.steepness() * inputs[0].rad
+        size = np.abs(inputs[0].mid) + inputs[0].rad
+        value = np.abs(exact.mid) + exact.rad + moved
+        error = self.execution_error(size, value, precision)
+        return Ball(exact.mid, np.asarray(inflate(exact.rad + moved + error, 12)))
+
+    def gain(self, norm: str, *bounds: float) -> float:
+        return up(bounds[0] * float(self.steepness().max(initial=0.0)))
+
+
+@dataclass(frozen=True, eq=False)
+class Merge(Operator):
+    """Several values, or several entries of one value, become one: sums, concatenations, maxima."""
+
+
+def rounding_error(value: Array, precision: Precision, operations: int) -> Array:
+    """Bound for a value computed by so many correctly rounded operations on terms no larger than `value`."""
+    return operations * ((precision.unit + UNIT) * value + precision.tiny + TINY)
+
+
+def library_error(value: Array, precision: Precision) -> Array:
+    """The stated assumption on library functions: library_units u (1 + |f|); nothing for the real network."""
+    return precision.library_units * precision.unit * (1.0 + value)

@@ -1,0 +1,76 @@
+"""What a certifier is, and which ones there are."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, ClassVar
+
+from certlip.graph import Graph
+from certlip.proofs import LIPSCHITZ_PROOFS
+from certlip.rigor.rounding import Array, up
+
+_log = logging.getLogger(__name__)
+
+PORTABILITY = 2.0**-40
+"""Every proved value is raised by this relative amount, so that a checker whose sums round differently agrees."""
+
+
+@dataclass(frozen=True, eq=False)
+class Witness:
+    """What a proof needs, as named arrays, and where it came from (never part of the proof)."""
+
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Certifier(ABC):
+    """A way to bound |Df| / |Dx| of a graph in normal form. Subclasses with a `name` register themselves.
+
+    supports: None, or the reason why the graph is out of reach. propose: an untrusted witness, found before `deadline`
+    (a `time.monotonic` value) as well as possible. prove: the number, from the witness alone, by the theorem of
+    `certlip.proofs` with the same name; infinite if the witness proves nothing.
+    """
+
+    name: ClassVar[str] = ""
+    summary: ClassVar[str] = ""
+    cost: ClassVar[int] = 0
+    registry: ClassVar[dict[str, type[Certifier]]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.name:
+            Certifier.registry[cls.name] = cls
+
+    def supports(self, graph: Graph, norm: str) -> str | None:
+        """Why this graph cannot be bounded by this method, or None."""
+        return None
+
+    @abstractmethod
+    def propose(self, graph: Graph, norm: str, deadline: float | None) -> Witness:
+        """A witness; its quality decides how tight the bound is, never whether it is valid."""
+
+    def prove(self, graph: Graph, norm: str, witness: Witness) -> float:
+        """Proved upper bound, or infinity."""
+        value = LIPSCHITZ_PROOFS[self.name](graph, norm, witness.arrays)
+        return up(value * (1.0 + PORTABILITY)) if value > 0 else value
+
+
+@cache
+def _load_plugins() -> None:
+    for entry in entry_points(group="certlip.certifiers"):
+        try:
+            entry.load()
+        except Exception as error:  # a broken plug-in must not take certlip down, but is named
+            _log.warning("the certifier plug-in '%s' cannot be loaded: %s", entry.name, error)
+
+
+def certifiers() -> dict[str, Certifier]:
+    """Every registered certifier by name, cheapest first."""
+    _load_plugins()
+    return {name: cls() for name, cls in sorted(Certifier.registry.items(), key=lambda pair: (pair[1].cost, pair[0]))}

@@ -1,0 +1,125 @@
+"""Pointwise nonlinearities, with ONNX's default parameters."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from certlip.onnx_reader.builder import Call, NotLowered, Value
+from certlip.onnx_reader.patterns import GELU, SILU
+from certlip.ops import (
+    Abs,
+    Clip,
+    Elu,
+    Gelu,
+    LeakyRelu,
+    Relu,
+    Sigmoid,
+    Silu,
+    Softplus,
+    Tanh,
+    TanhGelu,
+)
+from certlip.rigor.ball import Ball
+
+
+def _plain(operator):
+    return lambda call: call.add(operator(), call.value())
+
+
+def leaky_relu(call: Call) -> Value:
+    return call.add(LeakyRelu(np.array(float(call.attribute("alpha", np.float32(0.01))))), call.value())
+
+
+def prelu(call: Call) -> Value:
+    value, slope = call.value(), call.constant(1, "slope")
+    if np.broadcast_shapes(value.shape, slope.shape) != value.shape:
+        raise NotLowered("its slope is larger than its input")
+    return call.add(LeakyRelu(np.broadcast_to(slope, value.shape)), value)
+
+
+def elu(call: Call) -> Value:
+    return call.add(Elu(float(call.attribute("alpha", 1.0))), call.value())
+
+
+def selu(call: Call) -> Value:
+    alpha = float(call.attribute("alpha", np.float32(1.67326319217681884765625)))
+    gamma = float(call.attribute("gamma", np.float32(1.05070102214813232421875)))
+    return call.add(Elu(alpha, gamma), call.value())
+
+
+def clip(call: Call) -> Value:
+    if call.opset < 11:
+        low, high = (np.array(float(call.attribute(key, default))) for key, default in _CLIP_DEFAULTS)
+    else:
+        low, high = (call.optional(i, "limit") for i in (1, 2))
+    low = np.full((), -np.inf) if low is None else low
+    high = np.full((), np.inf) if high is None else high
+    # ONNX defines Clip as min(high, max(low, x)): with low > high the result is the constant high.
+    return call.add(Clip(np.minimum(low, high), high), call.value())
+
+
+_CLIP_DEFAULTS = (("min", -np.inf), ("max", np.inf))
+
+
+def hard_sigmoid(call: Call) -> Value:
+    alpha = float(call.attribute("alpha", np.float32(0.2)))
+    beta = float(call.attribute("beta", 0.5))
+    line = call.builder.scale(call.value(), np.array(alpha), np.array(beta))
+    return call.add(Clip(np.zeros(()), np.ones(())), line)
+
+
+def gelu(call: Call) -> Value:
+    approximate = call.attribute("approximate", b"none")
+    return call.add(TanhGelu() if approximate == b"tanh" else Gelu(), call.value())
+
+
+def swish(call: Call) -> Value:
+    return _scaled(call, Silu(), Ball.exact(call.attribute("alpha", 1.0)), Ball.exact(1.0))
+
+
+def fused_silu(call: Call) -> Value:
+    """gain x sigmoid(c x) = (gain / c) silu(c x)."""
+    scale, gain = _numbers(call)
+    return _scaled(call, Silu(), scale, gain)
+
+
+def fused_gelu(call: Call) -> Value:
+    """gain x (1 + erf(c x)) / 2 = (gain / s) gelu(s x) with s = sqrt(2) c."""
+    scale, gain = _numbers(call)
+    return _scaled(call, Gelu(), scale * Ball.exact(2.0).sqrt(), gain)
+
+
+def _numbers(call: Call) -> tuple[Ball, Ball]:
+    factor, divisor, gain = (
+        Ball.exact(float.fromhex(call.attribute(key).decode())) for key in ("factor", "divisor", "gain")
+    )
+    return (factor if divisor.mid == 1.0 else factor / divisor), gain
+
+
+def _scaled(call: Call, operator, scale: Ball, gain: Ball) -> Value:
+    if not (scale.lower() > 0).all():
+        raise NotLowered("its scale is not positive")
+    if scale.is_exact and scale.mid == 1.0:
+        inner = call.add(operator, call.value())
+        return inner if gain.mid == 1.0 else call.builder.scale(inner, gain)
+    inner = call.add(operator, call.builder.scale(call.value(), scale))
+    return call.builder.scale(inner, gain / scale)
+
+
+ACTIVATIONS = {
+    "Abs": _plain(Abs),
+    "Clip": clip,
+    "Elu": elu,
+    "Gelu": gelu,
+    "HardSigmoid": hard_sigmoid,
+    "LeakyRelu": leaky_relu,
+    "PRelu": prelu,
+    "Relu": _plain(Relu),
+    "Selu": selu,
+    "Sigmoid": _plain(Sigmoid),
+    "Softplus": _plain(Softplus),
+    "Swish": swish,
+    "Tanh": _plain(Tanh),
+    GELU: fused_gelu,
+    SILU: fused_silu,
+}

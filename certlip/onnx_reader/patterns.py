@@ -1,0 +1,124 @@
+"""Activations that exporters spell as products: x sigmoid(c x) and x (1 + erf(s x)) become one node each.
+
+The fused node keeps the constants of the file, so it is the same function over the reals: with c = factor / divisor,
+Silu is gain * x sigmoid(c x) and Gelu is gain * x (1 + erf(c x)) / 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+from onnx import helper
+
+DOMAIN_PREFIX = "certlip."
+SILU = DOMAIN_PREFIX + "Silu"
+GELU = DOMAIN_PREFIX + "Gelu"
+
+
+def fuse_activations(nodes: list[onnx.NodeProto], constants: Mapping[str, object]) -> list[onnx.NodeProto]:
+    """Replace each outermost product that matches by one node; the parts become unreachable and are dropped."""
+    finder = _Finder(nodes, constants)
+    fused = []
+    inner: set[str] = set()
+    for node in reversed(nodes):  # outermost products first
+        match = None if node.op_type != "Mul" or node.output[0] in inner else finder.match(node)
+        if match is None:
+            fused.append(node)
+            continue
+        kind, source, (factor, divisor), gain, products = match
+        inner.update(products)
+        numbers = {"factor": factor.hex(), "divisor": divisor.hex(), "gain": gain.hex()}  # attributes are binary32
+        fused.append(helper.make_node(kind, [source], list(node.output), name=node.name, **numbers))
+    return fused[::-1]
+
+
+class _Finder:
+    def __init__(self, nodes: list[onnx.NodeProto], constants: Mapping[str, object]):
+        self.producers = {name: node for node in nodes for name in node.output}
+        self.scalars: dict[str, float] = {}
+        for name, array in constants.items():
+            self._remember(name, array)
+        for node in nodes:
+            for attribute in node.attribute:
+                if node.op_type == "Constant" and attribute.name == "value":
+                    self._remember(node.output[0], onnx.numpy_helper.to_array(attribute.t))
+
+    def _remember(self, name: str, array: object) -> None:
+        if isinstance(array, np.ndarray) and array.size == 1 and array.dtype.kind == "f":
+            self.scalars[name] = float(array.reshape(()))
+
+    def match(self, node: onnx.NodeProto):
+        """(operator, x, (factor, divisor), gain, inner product names) or None."""
+        leaves: list[str] = []
+        products: list[str] = []
+        gain = self._flatten(node.output[0], leaves, products)
+        if gain is None or len(leaves) != 2:
+            return None
+        for x, gate in (leaves, leaves[::-1]):
+            producer = self.producers.get(gate)
+            if producer is None:
+                continue
+            if producer.op_type == "Sigmoid":
+                scale = self._multiple_of(producer.input[0], x)
+                if scale is not None:
+                    return SILU, x, scale, gain, products
+            scale = self._one_plus_erf(producer, x)
+            if scale is not None:
+                return GELU, x, scale, 2.0 * gain, products
+        return None
+
+    def _flatten(self, name: str, leaves: list[str], products: list[str]) -> float | None:
+        """Constant factor of a product tree; its other factors are appended to `leaves`.
+
+        Only an exact factor is accepted: a product of constants that rounds is left for nobody to guess.
+        """
+        node = self.producers.get(name)
+        if name in self.scalars:
+            return self.scalars[name]
+        if node is None or node.op_type not in ("Mul", "Div") or len(leaves) > 2:
+            leaves.append(name)
+            return 1.0
+        if node.op_type == "Div":
+            divisor = self.scalars.get(node.input[1])
+            if divisor is None or not _is_power_of_two(divisor):
+                leaves.append(name)
+                return 1.0
+            products.append(name)
+            inner = self._flatten(node.input[0], leaves, products)
+            return None if inner is None else inner / divisor
+        products.append(name)
+        left = self._flatten(node.input[0], leaves, products)
+        right = self._flatten(node.input[1], leaves, products)
+        if left is None or right is None or not (_is_power_of_two(left) or _is_power_of_two(right)):
+            return None
+        return left * right
+
+    def _multiple_of(self, name: str, x: str) -> tuple[float, float] | None:
+        """(factor, divisor), both positive, where the value `name` is x * factor / divisor."""
+        if name == x:
+            return 1.0, 1.0
+        node = self.producers.get(name)
+        if node is None or node.op_type not in ("Mul", "Div"):
+            return None
+        if node.op_type == "Div":
+            divisor = self.scalars.get(node.input[1], 0.0)
+            return (1.0, divisor) if node.input[0] == x and divisor > 0 else None
+        for a, b in (node.input, list(node.input)[::-1]):
+            if a == x and self.scalars.get(b, 0.0) > 0:
+                return self.scalars[b], 1.0
+        return None
+
+    def _one_plus_erf(self, node: onnx.NodeProto, x: str) -> tuple[float, float] | None:
+        if node.op_type != "Add":
+            return None
+        for a, b in (node.input, list(node.input)[::-1]):
+            erf = self.producers.get(b)
+            if self.scalars.get(a) == 1.0 and erf is not None and erf.op_type == "Erf":
+                return self._multiple_of(erf.input[0], x)
+        return None
+
+
+def _is_power_of_two(value: float) -> bool:
+    return value != 0 and np.frexp(abs(value))[0] == 0.5

@@ -1,0 +1,56 @@
+"""Multiplication and addition of constants, entry by entry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from certlip.graph.kinds import Affine, Shape
+from certlip.rigor.ball import Ball
+from certlip.rigor.rounding import Array
+
+
+@dataclass(frozen=True, eq=False)
+class Scale(Affine):
+    """y = s * x + t with s and t broadcast to the shape of x."""
+
+    size: Shape = ()
+
+    @staticmethod
+    def of(size: Shape, factor=1.0, shift=0.0, bias_size: Array | None = None) -> Scale:
+        """From arrays or balls that broadcast to `size`."""
+        factor = factor if isinstance(factor, Ball) else Ball.exact(factor)
+        shift = shift if isinstance(shift, Ball) else Ball.exact(shift)
+        return Scale(factor, shift, np.abs(shift.mid) if bias_size is None else bias_size, size)
+
+    @property
+    def domain(self) -> Shape:
+        return self.size
+
+    @property
+    def codomain(self) -> Shape:
+        return self.size
+
+    @property
+    def terms(self) -> int:
+        return 1
+
+    def forward(self, weight: Array, x: Array) -> Array:
+        return x * weight
+
+    def backward(self, weight: Array, y: Array) -> Array:
+        return y * weight
+
+    @cached_property
+    def l2_norm(self) -> float:
+        return float(self.weight.magnitude().max(initial=0.0))
+
+    @cached_property
+    def dominance_norm(self) -> float:
+        return self.l2_norm
+
+    @cached_property
+    def linf_norm(self) -> float:
+        return self.l2_norm

@@ -1,0 +1,75 @@
+"""Which function of the network a statement is about. Choosing an output is appending a matrix to the graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from certlip.errors import UsageError
+from certlip.graph import Graph
+from certlip.ops import Dense, Reindex, Sigmoid
+from certlip.passes import normal_form
+
+
+@dataclass(frozen=True)
+class Output:
+    """All outputs as a vector ("all"), one of them ("logit"), a difference f_i - f_j ("pair"), or the single number
+    whose sign decides between two classes ("decision": a last sigmoid is left out, since f > 1/2 iff its input > 0)."""
+
+    kind: str
+    indices: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        return self.kind if not self.indices else f"{self.kind} " + ",".join(map(str, self.indices))
+
+    @staticmethod
+    def logit(i: int) -> Output:
+        return Output("logit", (i,))
+
+    @staticmethod
+    def pair(i: int, j: int) -> Output:
+        return Output("pair", (i, j))
+
+    def __post_init__(self) -> None:
+        counts = {"all": 0, "decision": 0, "logit": 1, "pair": 2}
+        if counts.get(self.kind) != len(self.indices) or len(set(self.indices)) != len(self.indices):
+            raise UsageError(f"'{self.kind} {self.indices}' is no output; use all, one index or two different ones")
+
+
+ALL = Output("all")
+DECISION = Output("decision")
+
+
+def select(graph: Graph, output: Output) -> Graph:
+    """Normal form of the network whose output is the chosen function. Raises UsageError for an index out of range."""
+    size = graph.output_size
+    if any(not 0 <= i < size for i in output.indices):
+        raise UsageError(f"the model has {size} outputs, so {output} does not exist; use indices 0 to {size - 1}")
+    if output.kind == "all":
+        return normal_form(graph)
+    if output.kind == "decision":
+        return normal_form(decision_graph(graph))
+    row = np.zeros((1, size))
+    row[0, output.indices[0]] = 1.0
+    if output.kind == "pair":
+        row[0, output.indices[1]] = -1.0
+    if graph.output_shape[-1:] != (size,):
+        graph = graph.append(Reindex.through(graph.output_shape, np.ravel))
+    return normal_form(graph.append(Dense.of(row, lead=graph.output_shape[:-1]), name=str(output)))
+
+
+def decision_graph(graph: Graph) -> Graph:
+    """The network whose sign decides, for one output."""
+    if graph.output_size != 1:
+        raise UsageError(f"a sign decides between two classes, but the model has {graph.output_size} outputs")
+    last = graph.nodes[-1]
+    if isinstance(last.operator, Sigmoid) and last.inputs == (len(graph.nodes) - 1,) and len(graph.nodes) > 1:
+        note = "the final Sigmoid is left out: the class is the sign of the logit before it"
+        return replace(graph, nodes=graph.nodes[:-1], notes=(*graph.notes, note))
+    return graph
+
+
+def margins_graph(graph: Graph) -> Graph:
+    """The network whose outputs decide a class: all of them, or the one whose sign does."""
+    return normal_form(decision_graph(graph) if graph.output_size == 1 else graph)

@@ -1,0 +1,76 @@
+"""The constants and inequalities of floating-point rounding that every proof rests on.
+
+Source: Higham, Accuracy and Stability of Numerical Algorithms (2nd ed.), chapters 2 and 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[np.float64]
+
+UNIT = 2.0**-53
+"""Unit roundoff u of binary64."""
+
+TINY = 2.0**-1022
+"""Smallest normal binary64 number; far above any absolute error that one underflowing operation makes."""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A class of executions: any summation order, fused multiply-add allowed, gradual underflow.
+
+    unit: unit roundoff of the arithmetic (0 for the exact real-arithmetic network).
+    tiny: smallest normal number, bounds the error of underflow.
+    library_units: a transcendental function f evaluated at v may be off by
+        `library_units * unit * (1 + |f(v)|)`; a stated assumption about libraries, not a theorem.
+    """
+
+    name: str
+    unit: float
+    tiny: float
+    library_units: float = 16.0
+
+    def gamma(self, terms: int) -> float:
+        """gamma_k = k u / (1 - k u) for this arithmetic together with certlip's own binary64 evaluation."""
+        return gamma(terms, self.unit + UNIT)
+
+
+REAL = Precision("real", 0.0, 0.0)
+BINARY64 = Precision("binary64", UNIT, TINY)
+BINARY32 = Precision("binary32", 2.0**-24, 2.0**-126)
+BINARY16 = Precision("binary16", 2.0**-11, 2.0**-14)
+BFLOAT16 = Precision("bfloat16", 2.0**-8, 2.0**-126)
+
+
+def gamma(terms: int, unit: float = UNIT) -> float:
+    """Upper bound on gamma_k = k u / (1 - k u); infinite once k u reaches one half (no bound is claimed)."""
+    product = terms * unit
+    return float("inf") if product >= 0.5 else up(product / (1.0 - product) * (1.0 + 8 * UNIT))
+
+
+def up(x):
+    """The next float above x (elementwise for arrays): turns a correctly rounded result into an upper bound."""
+    result = np.nextafter(x, np.inf)
+    return result if isinstance(x, np.ndarray) else float(result)
+
+
+def down(x):
+    """The next float below x (elementwise for arrays)."""
+    result = np.nextafter(x, -np.inf)
+    return result if isinstance(x, np.ndarray) else float(result)
+
+
+def inflate(x, roundings: int):
+    """Upper bound on a non-negative expression whose float evaluation x used at most `roundings` nested roundings.
+
+    Every rounding of a sum or product of non-negative numbers loses a factor of at least 1 - u, hence
+    exact <= x / (1 - u)^k <= x (1 + 2 k u) for k u <= 1/4; underflow adds less than `TINY` per rounding.
+    """
+    if roundings * UNIT > 0.25:
+        return np.full_like(x, np.inf) if isinstance(x, np.ndarray) else float("inf")
+    return up(x * (1.0 + 2.0 * (roundings + 2) * UNIT) + (roundings + 1) * TINY)
