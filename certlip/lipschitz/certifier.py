@@ -32,6 +32,7 @@ class Witness:
 class Certifier(ABC):
     """A way to bound |Df| / |Dx| of a graph in normal form. Subclasses with a `name` register themselves.
 
+    cost orders the methods, cheapest first; `in_auto` is False for one that another method always beats.
     supports: None, or the reason why the graph is out of reach. propose: an untrusted witness, found before `deadline`
     (a `time.monotonic` value) as well as possible. prove: the number, from the witness alone, by the theorem of
     `certlip.proofs` with the same name; infinite if the witness proves nothing.
@@ -40,6 +41,7 @@ class Certifier(ABC):
     name: ClassVar[str] = ""
     summary: ClassVar[str] = ""
     cost: ClassVar[int] = 0
+    in_auto: ClassVar[bool] = True
     registry: ClassVar[dict[str, type[Certifier]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

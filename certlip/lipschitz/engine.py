@@ -17,10 +17,10 @@ NORMS = ("l2", "linf")
 
 
 def methods(choice: str) -> list[Certifier]:
-    """The certifiers that a `--method` names: "auto" and "all" mean every one, cheapest first."""
+    """The certifiers that a `--method` names, cheapest first: "all", or "auto" without those that cannot win."""
     known = certifiers()
     if choice in ("auto", "all"):
-        return list(known.values())
+        return [certifier for certifier in known.values() if certifier.in_auto or choice == "all"]
     if choice not in known:
         raise UsageError(f"unknown method '{choice}'; choose auto, all or one of {', '.join(known)}")
     return [known[choice]]

@@ -28,6 +28,7 @@ class Gershgorin(Certifier):
     name: ClassVar[str] = "gershgorin"
     summary: ClassVar[str] = "product of diagonal-dominance bounds with the best scaling; any graph, no eigenvalues"
     cost: ClassVar[int] = 2
+    in_auto: ClassVar[bool] = False  # each factor is at least the operator norm that `spectral` proves
 
     def propose(self, graph: Graph, norm: str, deadline: float | None) -> Witness:
         return Witness()

@@ -64,8 +64,8 @@ class Builder:
         value = self.expand(value, shape)
         return self.add(Scale.of(shape, factor, shift, bias_size), value, name=name)
 
-    def finish(self, output: Value) -> Graph:
-        """The graph that ends in `output`, without nodes that do not lead to it."""
+    def finish(self, output: Value) -> tuple[Graph, dict[int, int]]:
+        """The graph that ends in `output`, without nodes that do not lead to it, and the new index of each value kept."""
         needed = {output.index}
         for position in range(len(self.nodes), 0, -1):
             if position in needed:
@@ -79,7 +79,7 @@ class Builder:
         for old in kept[1:]:
             node = self.nodes[old - 1]
             nodes.append(Node(node.operator, tuple(order[i] for i in node.inputs), node.name))
-        return Graph(self.input_shape, tuple(nodes), tuple(dict.fromkeys(self.notes)))
+        return Graph(self.input_shape, tuple(nodes), tuple(dict.fromkeys(self.notes))), order
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
 import onnx
 
@@ -12,15 +15,29 @@ from certlip.onnx_reader.constants import evaluate, widen
 from certlip.onnx_reader.decisions import strip_decision
 from certlip.onnx_reader.files import ModelFile, tensor_array
 from certlip.onnx_reader.lowering import LOWERINGS
+from certlip.onnx_reader.lowering.movement import MOVES
 from certlip.onnx_reader.patterns import fuse_activations
 
 _FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
 _OLDEST = 7
 
 
-def read_graph(
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """A graph and where the file's values are in it: for each index, the names that the file gives to that value."""
+
+    graph: Graph
+    names: Mapping[int, tuple[str, ...]]
+
+
+def read_graph(file: ModelFile, input_name: str | None = None, output_name: str | None = None) -> Graph:
+    """The graph of a model; see `read`."""
+    return read(file, input_name, output_name).graph
+
+
+def read(
     file: ModelFile, input_name: str | None = None, output_name: str | None = None, *, native_constants: bool = False
-) -> Graph:
+) -> Reading:
     """Lower a model. A dynamic leading dimension becomes a batch of one.
 
     native_constants: fold constant subgraphs in their stored precision, as a runtime would; the import check
@@ -28,23 +45,21 @@ def read_graph(
     every node that has no lowering, ModelError for anything malformed.
     """
     model = file.proto
-    opset = _opset(model)
-    source = _choose(inputs(model), input_name, "input")
-    target = _choose(list(model.graph.output), output_name, "output")
-    input_shape = _input_shape(source)
-    fused = fuse_activations(list(model.graph.node), _initial_constants(model))
-    target_name, notes = strip_decision(fused, target.name)
-    nodes = _needed(fused, target_name)
-    builder = Builder(input_shape, notes=notes)
-    items: dict[str, Item | None] = {**_initial_constants(model), source.name: Value(0, input_shape), "": None}
-    others = {entry.name for entry in inputs(model)} - {source.name}
+    opset = opset_of(model)
+    ends = choose_ends(model, input_name, output_name)
+    input_shape = _input_shape(ends.source)
+    constants = _initial_constants(model)
+    nodes = needed(fuse_activations(list(model.graph.node), constants), ends.certified)
+    builder = Builder(input_shape, notes=list(ends.notes))
+    items: dict[str, Item | None] = {**constants, ends.source.name: Value(0, input_shape), "": None}
+    others = {entry.name for entry in inputs(model)} - {ends.source.name}
     refused: list[UnsupportedNode] = []
     poisoned: set[str] = set()
     for node in nodes:
         outside = others.intersection(node.input)
         if outside:
             raise UsageError(
-                f"the output '{target.name}' also depends on the input '{min(outside)}'; certlip handles one input, "
+                f"the output '{ends.output}' also depends on the input '{min(outside)}'; certlip handles one input, "
                 "export the model with the others frozen"
             )
         try:
@@ -59,12 +74,38 @@ def read_graph(
             poisoned.update(node.output)
     if refused:
         raise UnsupportedModel(refused)
-    result = items.get(target_name)
+    result = items.get(ends.certified)
     if not isinstance(result, Value):
-        raise ModelError(f"the output '{target.name}' does not depend on the input '{source.name}'; choose another")
-    graph = builder.finish(result)
+        raise ModelError(
+            f"the output '{ends.output}' does not depend on the input '{ends.source.name}'; choose another"
+        )
+    graph, order = builder.finish(result)
     _require_finite(graph)
-    return graph
+    names: dict[int, tuple[str, ...]] = {}
+    for name, item in items.items():
+        if isinstance(item, Value) and item.index in order:
+            names[order[item.index]] = (*names.get(order[item.index], ()), name)
+    if result.index == 0:  # finish() put an identity behind the input
+        names[len(graph.nodes)] = (ends.certified,)
+    return Reading(graph, names)
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The chosen input, the chosen output's name, and the value whose claims are made: the logits before a decision."""
+
+    source: onnx.ValueInfoProto
+    output: str
+    certified: str
+    notes: tuple[str, ...]
+
+
+def choose_ends(model: onnx.ModelProto, input_name: str | None, output_name: str | None) -> Ends:
+    """Resolve names; UsageError where there is a choice or the name does not exist."""
+    source = _choose(inputs(model), input_name, "input")
+    target = _choose(list(model.graph.output), output_name, "output")
+    certified, notes = strip_decision(list(model.graph.node), target.name)
+    return Ends(source, target.name, certified, tuple(notes))
 
 
 def inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
@@ -73,7 +114,7 @@ def inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     return [entry for entry in model.graph.input if entry.name not in stored]
 
 
-def _opset(model: onnx.ModelProto) -> int:
+def opset_of(model: onnx.ModelProto) -> int:
     versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
     opset = max(versions, default=1)
     newest = onnx.defs.onnx_opset_version()
@@ -116,7 +157,7 @@ def _initial_constants(model: onnx.ModelProto) -> dict[str, Item | None]:
     return {tensor.name: tensor_array(tensor) for tensor in model.graph.initializer}
 
 
-def _needed(nodes: list[onnx.NodeProto], target: str) -> list[onnx.NodeProto]:
+def needed(nodes: list[onnx.NodeProto], target: str) -> list[onnx.NodeProto]:
     """Nodes that lead to the target, in the file's order, which must be topological."""
     wanted, kept = {target}, []
     for node in reversed(nodes):
@@ -145,7 +186,7 @@ def _lower(node: onnx.NodeProto, opset: int, items, builder: Builder, native: bo
     if node.domain in ("", "ai.onnx") and node.op_type in ("Shape", "Size") and isinstance(arguments[0], Value):
         arguments = (np.broadcast_to(np.zeros(()), arguments[0].shape),)
     if not any(isinstance(item, Value) for item in arguments) and node.domain in ("", "ai.onnx"):
-        if arguments and node.op_type not in ("Shape", "Size", "Identity", "Cast"):
+        if node.op_type not in _EXACT:
             _note_folding(builder, arguments)
         outputs = evaluate(node, opset, list(arguments), native)
         return list(zip([name for name in node.output if name], outputs, strict=True))
@@ -157,6 +198,7 @@ def _lower(node: onnx.NodeProto, opset: int, items, builder: Builder, native: bo
     return list(zip(node.output, results, strict=False))
 
 
+_EXACT = {"Shape", "Size", "Identity", "Cast", "Dropout", "Concat", *MOVES}  # folding these rounds nothing
 FOLDED = "constant subgraphs were folded in binary64 by ONNX's reference operators; the claim is about the result"
 
 

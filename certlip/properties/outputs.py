@@ -63,11 +63,16 @@ def decision_graph(graph: Graph) -> Graph:
     """The network whose sign decides, for one output."""
     if graph.output_size != 1:
         raise UsageError(f"a sign decides between two classes, but the model has {graph.output_size} outputs")
-    last = graph.nodes[-1]
-    if isinstance(last.operator, Sigmoid) and last.inputs == (len(graph.nodes) - 1,) and len(graph.nodes) > 1:
+    if is_probability(graph):
         note = "the final Sigmoid is left out: the class is the sign of the logit before it"
         return replace(graph, nodes=graph.nodes[:-1], notes=(*graph.notes, note))
     return graph
+
+
+def is_probability(graph: Graph) -> bool:
+    """True where the network ends in a sigmoid of its previous node."""
+    last = graph.nodes[-1]
+    return isinstance(last.operator, Sigmoid) and last.inputs == (len(graph.nodes) - 1,) and len(graph.nodes) > 1
 
 
 def margins_graph(graph: Graph) -> Graph:

@@ -5,10 +5,10 @@ With ``y = (metric, multipliers)`` and ``A(X)_k = <A_k, X>`` the pair of program
     minimise cost'y     over y >= 0,  S = sum_k y_k A_k - C'C >= 0
     maximise <C'C, X>   over X >= 0,  w = cost - A(X) >= 0
 
-Mehrotra's predictor-corrector follows ``X S = mu I``, ``y w = mu`` along the HKM direction (Helmberg et al., 1996; Kojima et
-al., 1997; Monteiro, 1997). Both sides start strictly feasible and stay so, ``S`` being rebuilt from ``y``: wherever the iteration stops,
-the multipliers prove a bound and ``<C'C, X>`` shows how far it is from the best one. Memory is ``O(n^2)``.
-"""
+Mehrotra's predictor-corrector follows ``X S = mu I``, ``y w = mu`` along the HKM direction (Helmberg et al.,
+1996; Kojima et al., 1997; Monteiro, 1997). Both sides start strictly feasible and stay so, ``S`` being
+rebuilt from ``y``: wherever the iteration stops, the multipliers prove a bound and ``<C'C, X>`` shows how far
+it is from the best one. Memory is ``O(n^2)``."""
 
 from __future__ import annotations
 
@@ -38,19 +38,22 @@ def solve(
 ) -> Proposal:
     """Minimise the squared Lipschitz bound of ``problem`` over all multipliers (or one per layer).
 
-    ``tolerance`` is the relative duality gap to reach; ``deadline`` a value of ``time.monotonic()``, looked at between
-    iterations; ``start`` a witness ``(metric, T)`` for ``problem`` to begin from, ignored unless strictly feasible.
+    ``tolerance`` is the relative duality gap to reach; ``deadline`` a value of ``time.monotonic()``, looked
+    at between iterations; ``start`` a witness ``(metric, T)`` for ``problem`` to begin from, ignored unless
+    strictly feasible.
 
-    The witness returned is positive definite in floating point on the original data, with a relative slack of about
-    ``size^2`` units of roundoff: a point from early in the iteration is mixed in with a share of ``1e-8`` or, where rounding asks
-    for it, more. Only a constant network is answered by the zero metric, which leaves ``M`` singular.
-    """
+    The witness returned is positive definite in floating point on the original data, with a relative slack of
+    about ``size^2`` units of roundoff: a point from early in the iteration is mixed in with a share of
+    ``1e-8`` or, where rounding asks for it, more. Only a constant network is answered by the zero metric,
+    which leaves ``M`` singular."""
     began = time.monotonic()
     reduction = reduce(problem, mode)
     threads = 1 if reduction.reduced.size < ONE_THREAD_BELOW else None
     with _libraries().limit(limits=threads, user_api="blas"):
         if not reduction.reduced.C.any():
-            metric, T = reduction.lift(np.zeros(reduction.reduced.inputs), np.zeros(reduction.reduced.neurons))
+            metric, T = reduction.lift(
+                np.zeros(reduction.reduced.inputs), np.zeros(reduction.reduced.neurons)
+            )
             return Proposal(metric, T, 0.0, 0.0, 0, time.monotonic() - began, "solved")
         first = feasible_start(reduction.reduced, mode=mode)
         cone = ConeProgram.scaled(reduction.reduced, mode, *first)
@@ -64,7 +67,8 @@ def solve(
 
 @dataclass(frozen=True, eq=False)
 class Path:
-    """How the iteration ended: its best point, one well inside the cone within a factor two of the optimum, its gap."""
+    """How the iteration ended: its best point, one well inside the cone within a factor two of the optimum,
+    its gap."""
 
     best: Array
     inside: Array
@@ -86,14 +90,10 @@ class Point:
 
 
 def follow(cone: ConeProgram, y: Array, tolerance: float, deadline: float | None) -> Path:
-    """Follow the central path from the strictly feasible ``y`` until the relative gap is at most ``tolerance``."""
-    X = cone.primal_start()
-    S = cone.combination(y) - cone.gram
-    factor_S, factor_X = _cholesky(S), _cholesky(X)
-    if factor_S is None or factor_X is None:
-        return Path(y, y, 0.0, 0, "stalled")
-    point: Point | None = Point(y, cone.cost - cone.adjoint(X, cone.times(X)), S, X, factor_S, factor_X)
-    best, inside, lower, gaps = y, y, 0.0, []
+    """Follow the central path from the strictly feasible ``y`` until the relative gap is at most
+    ``tolerance``."""
+    point = _first(cone, y)
+    best, inside, lower, gaps = y, y, 0.0, [1.0]
     status: Status = "stalled"
     while point is not None:
         VX = cone.times(point.X)
@@ -112,10 +112,24 @@ def follow(cone: ConeProgram, y: Array, tolerance: float, deadline: float | None
         if deadline is not None and time.monotonic() >= deadline:
             status = "deadline"
             break
-        if len(gaps) > MAX_ITERATIONS or (len(gaps) > PATIENCE and gaps[-1] >= gaps[-1 - PATIENCE]):
+        if len(gaps) > MAX_ITERATIONS or gaps[-1] >= gaps[max(len(gaps) - PATIENCE, 0)] < 1.0:
             break
         point = _next(cone, point, VX)
-    return Path(best, inside, lower, len(gaps) - 1, status)
+    return Path(best, inside, lower, max(len(gaps) - 2, 0), status)
+
+
+def _first(cone: ConeProgram, y: Array) -> Point | None:
+    S, X = cone.combination(y) - cone.gram, cone.primal_start()
+    w = cone.cost - cone.adjoint(X, cone.times(X))
+    factor_S, factor_X = _cholesky(S), _cholesky(X)
+    if factor_S is not None and (factor_X is None or w.min() <= 0):
+        # Slopes and scales too far apart within a layer for a feasible X: begin on the central path instead.
+        Z = _inverse(factor_S)
+        mu = float(cone.cost @ y) / (S.shape[0] + y.size + float(np.vdot(Z, cone.gram)))
+        X, w, factor_X = mu * Z, mu / y, _cholesky(mu * Z)
+    if factor_S is None or factor_X is None:
+        return None
+    return Point(y, w, S, X, factor_S, factor_X)
 
 
 def _next(cone: ConeProgram, p: Point, VX: Array) -> Point | None:
@@ -132,7 +146,9 @@ def _next(cone: ConeProgram, p: Point, VX: Array) -> Point | None:
         return None
     barrier = cone.adjoint(Z, VZ) + 1.0 / p.y
 
-    def direction(target: float, second: Array | float, second_y: Array | float) -> tuple[Array, Array, Array]:
+    def direction(
+        target: float, second: Array | float, second_y: Array | float
+    ) -> tuple[Array, Array, Array]:
         """``dy, dX, dw`` for ``X S = target I``, given the second-order terms of the predictor."""
         right = target * barrier - cone.cost - second_y
         if isinstance(second, np.ndarray):
@@ -174,9 +190,9 @@ def _next(cone: ConeProgram, p: Point, VX: Array) -> Point | None:
 def schur(cone: ConeProgram, X: Array, VX: Array, Z: Array, VZ: Array) -> Array:
     """``B_jk = tr(A_j X A_k Z)`` for ``A_j = g_j h_j' + h_j g_j'``, by Hadamard products:
 
-    ``(g_j'X g_k)(h_k'Z h_j) + (g_j'X h_k)(g_k'Z h_j) + (h_j'X g_k)(h_k'Z g_j) + (h_j'X h_k)(g_k'Z g_j)``; for the metric's
-    ``e_k e_k'`` the products are ``X_kg Z_hk + X_kh Z_gk`` and ``X_kk Z_kk``. Shared variables add up their entries.
-    """
+    ``(g_j'X g_k)(h_k'Z h_j) + (g_j'X h_k)(g_k'Z h_j) + (h_j'X g_k)(h_k'Z g_j) + (h_j'X h_k)(g_k'Z g_j)``; for
+    the metric's ``e_k e_k'`` the products are ``X_kg Z_hk + X_kh Z_gk`` and ``X_kk Z_kk``. Shared variables
+    add up their entries."""
     n0 = cone.inputs
     gXg, gXh, hXh, xXg, xXh = _slope_products(cone, X, VX)
     gZg, gZh, hZh, xZg, xZh = _slope_products(cone, Z, VZ)
@@ -193,7 +209,8 @@ def schur(cone: ConeProgram, X: Array, VX: Array, Z: Array, VZ: Array) -> Array:
 
 
 def _slope_products(cone: ConeProgram, X: Array, VX: Array) -> tuple[Array, Array, Array, Array, Array]:
-    """``g'Xg, g'Xh, h'Xh`` and, for the input's rows of ``X``, ``Xg, Xh``; ``g = e - a v``, ``h = e - b v``."""
+    """``g'Xg, g'Xh, h'Xh`` and, for the input's rows of ``X``, ``Xg, Xh``; ``g = e - a v``, ``h = e - b
+    v``."""
     n0, a, b = cone.inputs, cone.a[:, None], cone.b[:, None]
     zXz, vXz, xXz, xXv = X[n0:, n0:], VX[:, n0:], X[:n0, n0:], VX[:, :n0].T
     vXv = cone.times(np.ascontiguousarray(VX.T))
@@ -219,14 +236,18 @@ def _warm(reduction: Reduction, cone: ConeProgram, start: tuple[Array, Array]) -
 def _slightly_inside(reduction: Reduction, cone: ConeProgram, path: Path) -> tuple[Array, Array]:
     """The best witness moved inwards, by as little as lets ``M`` on the original data pass the test."""
     for share in np.logspace(-8, 0, 17):
-        witness = reduction.lift(*cone.witness((1.0 - share) * path.best + share * path.inside))
+        try:
+            witness = reduction.lift(*cone.witness((1.0 - share) * path.best + share * path.inside))
+        except np.linalg.LinAlgError:  # the reduced matrix is not yet positive definite in floating point
+            continue
         if is_interior(reduction.original, *witness):
             return witness
     return feasible_start(reduction.original)
 
 
 def _to_boundary(L: Array, D: Array, *, rough: bool = False) -> float:
-    """About the largest step with ``L L' + step D >= 0``: a Lanczos estimate of ``lambda_max(-L^-1 D L^-T)``."""
+    """About the largest step with ``L L' + step D >= 0``: a Lanczos estimate of ``lambda_max(-L^-1 D
+    L^-T)``."""
     n = L.shape[0]
     most, accuracy = (min(n, 20), 0.1) if rough else (min(n, 40), 0.05)
     basis, diagonal, below = np.empty((most, n)), np.empty(most), np.empty(most)

@@ -1,9 +1,9 @@
 """The semidefinite program behind LipSDP bounds, for any network whose nonlinearities act entry by entry.
 
-Let ``xi = (x, z)`` hold the input ``x`` and the outputs ``z`` of all activations in topological order. Activation
-``j`` reads ``v_j = V_j xi + const`` and has its slopes in ``[a_j, b_j]``; the network's output is ``f = C xi + const``.
-Differences of two evaluations obey ``(Dz_j - a_j Dv_j)(b_j Dv_j - Dz_j) >= 0``, so with ``g_j = e_{n0+j} - a_j V_j'``
-and ``h_j = e_{n0+j} - b_j V_j'`` any ``T >= 0`` and ``P`` that satisfy
+Let ``xi = (x, z)`` hold the input ``x`` and the outputs ``z`` of all activations in topological order.
+Activation ``j`` reads ``v_j = V_j xi + const`` and has its slopes in ``[a_j, b_j]``; the network's output is
+``f = C xi + const``. Differences of two evaluations obey ``(Dz_j - a_j Dv_j)(b_j Dv_j - Dz_j) >= 0``, so with
+``g_j = e_{n0+j} - a_j V_j'`` and ``h_j = e_{n0+j} - b_j V_j'`` any ``T >= 0`` and ``P`` that satisfy
 
     M(P, T) = blockdiag(P, 0) - C'C + sum_j T_j (g_j h_j' + h_j g_j') >= 0
 
@@ -53,7 +53,9 @@ class LipSDP:
         if self.inputs < 1 or any(size < 1 for size in layers):
             raise ValueError("a network needs at least one input and no empty layer")
         if V.shape != (neurons, self.inputs + neurons) or C.ndim != 2 or C.shape[1] != V.shape[1]:
-            raise ValueError(f"{self.inputs} inputs and {neurons} neurons do not fit V {V.shape} and C {C.shape}")
+            raise ValueError(
+                f"{self.inputs} inputs and {neurons} neurons do not fit V {V.shape} and C {C.shape}"
+            )
         a, b = (np.broadcast_to(np.asarray(s, dtype=np.float64), (neurons,)).copy() for s in (self.a, self.b))
         if not all(np.isfinite(array).all() for array in (V, C, a, b)):
             raise ValueError("weights and slopes must be finite")
@@ -97,16 +99,16 @@ class LipSDP:
 
 @dataclass(frozen=True, eq=False)
 class Proposal:
-    """What a solver offers: a witness ``(metric, multipliers)`` to be proved, on the data as given by the user.
+    """What a solver offers: a witness ``(metric, multipliers)`` to be proved, on the data as given by the
+    user.
 
-    ``objective`` is the squared bound that the witness would prove, ``lower`` the solver's estimate from below of the
-    best value in its mode: their gap shows what more solving could gain. ``status`` tells where the witness comes from
-    and is never a proof:
+    ``objective`` is the squared bound that the witness would prove, ``lower`` the solver's estimate from
+    below of the best value in its mode: their gap shows what more solving could gain. ``status`` tells where
+    the witness comes from and is never a proof:
 
-    ``"solved"``    the relative gap reached the tolerance,
-    ``"deadline"``  time ran out: a valid candidate, not the best one,
-    ``"stalled"``   rounding, the limit of iterations or a failed solver stopped the progress before the tolerance.
-    """
+    ``"solved"``    the relative gap reached the tolerance, ``"deadline"``  time ran out: a valid candidate,
+    not the best one, ``"stalled"``   rounding, the limit of iterations or a failed solver stopped the
+    progress before the tolerance."""
 
     metric: Array
     multipliers: Array
@@ -123,7 +125,8 @@ class Proposal:
 
 
 def add_multipliers(M: Array, V: Array, a: Array, b: Array, T: Array, rows: NDArray[np.intp]) -> None:
-    """Add ``sum_j T_j (g_j h_j' + h_j g_j')`` to ``M`` in place, for neurons ``V, a, b`` that own the ``rows`` of ``M``."""
+    """Add ``sum_j T_j (g_j h_j' + h_j g_j')`` to ``M`` in place, for neurons ``V, a, b`` that own the
+    ``rows`` of ``M``."""
     coupling = (T * (a + b))[:, None] * V
     M[rows] -= coupling
     M[:, rows] -= coupling.T
@@ -135,12 +138,13 @@ def add_multipliers(M: Array, V: Array, a: Array, b: Array, T: Array, rows: NDAr
 
 @dataclass(frozen=True, eq=False)
 class ConeProgram:
-    """A ``LipSDP`` as ``min cost'y`` over ``y >= 0``, ``S(y) = sum_k y_k A_k - gram >= 0``, in well-scaled coordinates.
+    """A ``LipSDP`` as ``min cost'y`` over ``y >= 0``, ``S(y) = sum_k y_k A_k - gram >= 0``, in well-scaled
+    coordinates.
 
-    ``y`` holds the metric's variables, then one multiplier per neuron (or layer). The substitution ``xi = D xi_s`` and a
-    division by ``kappa`` give the start's matrix a diagonal and a value near one. ``D`` and ``kappa`` are powers of two, so that not a digit
-    changes; without them deep networks drown in the tolerance. Entry ``j`` of ``(metric, T)`` is ``weight_j y_k / scale_j``.
-    """
+    ``y`` holds the metric's variables, then one multiplier per neuron (or layer). The substitution ``xi = D
+    xi_s`` and a division by ``kappa`` give the start's matrix a diagonal and a value near one. ``D`` and
+    ``kappa`` are powers of two, so that not a digit changes; without them deep networks drown in the
+    tolerance. Entry ``j`` of ``(metric, T)`` is ``weight_j y_k / scale_j``."""
 
     V: Array
     a: Array
@@ -226,7 +230,8 @@ class ConeProgram:
         return product
 
     def adjoint(self, X: Array, VX: Array) -> Array:
-        """``A(X)_k = <A_k, X>`` for symmetric ``X``: ``2 g_j'X h_j`` for a multiplier, ``X_kk`` for the metric."""
+        """``A(X)_k = <A_k, X>`` for symmetric ``X``: ``2 g_j'X h_j`` for a multiplier, ``X_kk`` for the
+        metric."""
         n0 = self.inputs
         value = X.diagonal().copy()
         value[n0:] -= (self.a + self.b) * VX[:, n0:].diagonal()
@@ -235,10 +240,10 @@ class ConeProgram:
         return np.add.reduceat(self.weight * value, self.starts)
 
     def primal_start(self) -> Array:
-        """A strictly feasible ``X``, i.e. ``X > 0``, ``A(X) < cost``: the covariance of ``xi`` for random inputs when
-        ``z = m v + noise``, ``m = (a + b)/2``. Noise of variance ``e`` leaves neuron ``j`` the slack ``2 (r^2 E v^2 - e)``,
-        ``r = (b - a)/2``; nine tenths of what the slopes allow keeps both positive.
-        """
+        """A strictly feasible ``X``, i.e. ``X > 0``, ``A(X) < cost``: the covariance of ``xi`` for random
+        inputs when ``z = m v + noise``, ``m = (a + b)/2``. Noise of variance ``e`` leaves neuron ``j`` the
+        slack ``2 (r^2 E v^2 - e)``, ``r = (b - a)/2``; nine tenths of what the slopes allow keeps both
+        positive."""
         n0 = end = self.inputs
         X = np.zeros(self.gram.shape)
         x = np.arange(n0)

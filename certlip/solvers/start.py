@@ -1,9 +1,9 @@
 """What happens before the first iteration: exact reductions, and strictly feasible points in closed form.
 
-The two sweeps cost about one Cholesky factorisation each; the better result is taken. They generalise ECLipsE-Fast
-(Xu and Sivaranjani, 2024) to graphs and to any slopes; on chains neither is worse than the product of the layers' norms,
-but for the few percent of slack that both keep so that ``M > 0`` holds with room for rounding.
-"""
+The two sweeps cost about one Cholesky factorisation each; the better result is taken. They generalise
+ECLipsE-Fast (Xu and Sivaranjani, 2024) to graphs and to any slopes; on chains neither is worse than the
+product of the layers' norms, but for the few percent of slack that both keep so that ``M > 0`` holds with
+room for rounding."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ NEGLIGIBLE = 1e-12
 def feasible_start(problem: LipSDP, *, mode: Mode = "layer") -> tuple[Array, Array]:
     """``(metric, T)`` with ``M(metric, T) > 0``, ``T > 0``, in closed form.
 
-    ``T`` is constant on each layer in mode ``"layer"``; mode ``"neuron"`` also tries multipliers that balance what a
-    neuron receives against what is asked of it. Dead neurons, zero layers and slopes with ``a = b`` are allowed.
-    """
+    ``T`` is constant on each layer in mode ``"layer"``; mode ``"neuron"`` also tries multipliers that balance
+    what a neuron receives against what is asked of it. Dead neurons, zero layers and slopes with ``a = b``
+    are allowed."""
     candidates = [backward_sweep(problem), forward_sweep(problem)]
     if mode == "neuron":
         candidates.append(backward_sweep(problem, balanced=True))
@@ -37,11 +37,11 @@ def feasible_start(problem: LipSDP, *, mode: Mode = "layer") -> tuple[Array, Arr
 def backward_sweep(problem: LipSDP, *, balanced: bool = False) -> tuple[Array, Array]:
     """Choose the multipliers from the last layer to the first.
 
-    Once the later layers are fixed, the columns of ``M`` that belong to layer ``k`` are known up to ``2 T_k`` on its
-    diagonal block, and the trailing block of ``M`` is positive iff ``2 T_k > K``, the fixed part's Schur complement.
-    With ``s`` the smallest feasible multiple of the layer's weights, ``(1 + |m|/r) s``, ``m = (a + b)/2``,
-    ``r = (b - a)/2``, is what costs the earlier layers least (``2 s`` for ReLU); the metric is found last, likewise.
-    """
+    Once the later layers are fixed, the columns of ``M`` that belong to layer ``k`` are known up to ``2 T_k``
+    on its diagonal block, and the trailing block of ``M`` is positive iff ``2 T_k > K``, the fixed part's
+    Schur complement. With ``s`` the smallest feasible multiple of the layer's weights, ``(1 + |m|/r) s``, ``m
+    = (a + b)/2``, ``r = (b - a)/2``, is what costs the earlier layers least (``2 s`` for ReLU); the metric is
+    found last, likewise."""
     n0 = problem.inputs
     M = -(problem.C.T @ problem.C)
     T = np.zeros(problem.neurons)
@@ -67,10 +67,10 @@ def backward_sweep(problem: LipSDP, *, balanced: bool = False) -> tuple[Array, A
 def forward_sweep(problem: LipSDP) -> tuple[Array, Array]:
     """Choose the multipliers from the first layer to the last, for the metric ``P = rho I``.
 
-    ``S`` is the inverse of ``M``'s leading block, without ``C'C``, at ``rho = 1``. Layer ``k`` may take any ``T_k`` with
-    ``I - R V S V' R > 0``, ``R = r sqrt(2 T_k)``; then ``S`` grows by ``S V'R (I - R V S V'R)^-1 R V S`` and, with
-    ``z = m v + e``, by the rows of ``z``. At the end ``rho = lambda_max(C S C')``, and ``T`` scales with ``rho``.
-    """
+    ``S`` is the inverse of ``M``'s leading block, without ``C'C``, at ``rho = 1``. Layer ``k`` may take any
+    ``T_k`` with ``I - R V S V' R > 0``, ``R = r sqrt(2 T_k)``; then ``S`` grows by ``S V'R (I - R V S V'R)^-1
+    R V S`` and, with ``z = m v + e``, by the rows of ``z``. At the end ``rho = lambda_max(C S C')``, and
+    ``T`` scales with ``rho``."""
     n0, n = problem.inputs, problem.size
     S = np.zeros((n, n))
     S[:n0, :n0] = np.eye(n0)
@@ -108,7 +108,8 @@ def _least_metric(problem: LipSDP, K: Array) -> Array:
 
 
 def _overshoot(a: Array, b: Array, incoming: Array) -> float:
-    """``1 + |m|/r`` averaged over the neurons that can move, within what keeps the factorisation well conditioned."""
+    """``1 + |m|/r`` averaged over the neurons that can move, within what keeps the factorisation well
+    conditioned."""
     m, r = (a + b) / 2, (b - a) / 2
     alive = (r > 0) & (incoming > 0)
     if not alive.any():
@@ -143,9 +144,9 @@ def _largest_eigenvalue(matrix: Array) -> float:
 class Reduction:
     """A smaller program with the same optimal value, and the way back to a witness for the original.
 
-    ``kept`` lists the neurons of ``original`` that ``reduced`` still has; the others are linear in the earlier ones.
-    ``reduced`` describes the network divided by ``2**power``; its ``C`` is zero if and only if the network is constant.
-    """
+    ``kept`` lists the neurons of ``original`` that ``reduced`` still has; the others are linear in the
+    earlier ones. ``reduced`` describes the network divided by ``2**power``; its ``C`` is zero if and only if
+    the network is constant."""
 
     original: LipSDP
     reduced: LipSDP
@@ -156,10 +157,10 @@ class Reduction:
     def lift(self, metric: Array, T: Array) -> tuple[Array, Array]:
         """The witness for ``original``, positive definite (up to rounding) if the given one is.
 
-        A linear neuron's multiplier belongs at infinity; a finite one is enough. With ``z = a v + s`` for these neurons, ``M`` in
-        the coordinates ``(x, z_kept, s)`` begins with the reduced matrix, and a linear neuron has slopes ``[0, b - a]``: a
-        backward sweep over ``s`` finds ``2 T > K``, here as the absolute row sums of the Schur complement ``K``.
-        """
+        A linear neuron's multiplier belongs at infinity; a finite one is enough. With ``z = a v + s`` for
+        these neurons, ``M`` in the coordinates ``(x, z_kept, s)`` begins with the reduced matrix, and a
+        linear neuron has slopes ``[0, b - a]``: a backward sweep over ``s`` finds ``2 T > K``, here as the
+        absolute row sums of the Schur complement ``K``."""
         p = self.original
         full = np.zeros(p.neurons)
         full[self.kept] = np.ldexp(T, 2 * self.power)
@@ -173,7 +174,11 @@ class Reduction:
         M = change.T @ p.matrix(metric, full) @ change
         V = p.V @ change
         # The zero witness of a constant network leaves nothing of M outside s.
-        order = np.concatenate((np.arange(p.inputs), p.inputs + self.kept)) if metric.any() else np.zeros(0, dtype=int)
+        order = (
+            np.concatenate((np.arange(p.inputs), p.inputs + self.kept))
+            if metric.any()
+            else np.zeros(0, dtype=int)
+        )
         factor = cholesky(M[np.ix_(order, order)], lower=True) if order.size else np.zeros((0, 0))
         for block in reversed(p.blocks):
             found = linear[(linear >= block.start) & (linear < block.stop)]
@@ -183,13 +188,13 @@ class Reduction:
             coupling = solve_triangular(factor, M[np.ix_(order, rows)], lower=True, check_finite=False)
             K = coupling.T @ coupling - M[np.ix_(rows, rows)]
             sums = np.abs(K).sum(axis=1)
-            twice = np.maximum(sums, NEGLIGIBLE * max(float(sums.max()), float(full.max())) or 1.0)
+            enough = np.maximum(sums, NEGLIGIBLE * max(float(sums.max()), float(full.max())) or 1.0)
             if self.mode == "layer":
-                twice[:] = twice.max()
-            full[found] = twice
-            factor = _bordered(factor, coupling, np.diag(2.0 * twice) - K)
+                enough[:] = enough.max()
+            full[found] = enough
+            factor = _bordered(factor, coupling, np.diag(2.0 * enough) - K)
             order = np.concatenate((order, rows))
-            add_multipliers(M, V[found], np.zeros(found.size), (p.b - p.a)[found], twice, rows)
+            add_multipliers(M, V[found], np.zeros(found.size), (p.b - p.a)[found], enough, rows)
         return metric, full
 
 
@@ -208,11 +213,10 @@ def _linear_coordinates(problem: LipSDP, linear: NDArray[np.intp]) -> Array:
 def reduce(problem: LipSDP, mode: Mode) -> Reduction:
     """Remove what the program does not need; every step is exact in real arithmetic.
 
-    Linear neurons (``a = b``, or nothing read) are substituted; in mode ``"layer"`` only whole linear layers are. For l2,
-    ``x`` enters through ``[V_x; C_x]`` alone: with fewer non-zero rows than inputs, a QR factorisation turns ``x`` into as
-    many coordinates (never for linf, whose metric has an axis of its own per input). Tall ``C`` becomes its factor ``R``,
-    and ``C`` is divided by a power of two.
-    """
+    Linear neurons (``a = b``, or nothing read) are substituted; in mode ``"layer"`` only whole linear layers
+    are. For l2, ``x`` enters through ``[V_x; C_x]`` alone: with fewer non-zero rows than inputs, a QR
+    factorisation turns ``x`` into as many coordinates (never for linf, whose metric has an axis of its own
+    per input). Tall ``C`` becomes its factor ``R``, and ``C`` is divided by a power of two."""
     n0, V, C = problem.inputs, problem.V.copy(), problem.C
     linear = np.zeros(problem.neurons, dtype=bool)
     for block in problem.blocks:
@@ -246,7 +250,8 @@ def reduce(problem: LipSDP, mode: Mode) -> Reduction:
 
 
 def _substituted(rows: Array, V: Array, a: Array, linear: NDArray[np.intp]) -> Array:
-    """``rows`` with ``z_j = a_j V_j xi`` for the ``linear`` neurons, whose own rows of ``V`` are substituted already."""
+    """``rows`` with ``z_j = a_j V_j xi`` for the ``linear`` neurons, whose own rows of ``V`` are substituted
+    already."""
     if not linear.size:
         return rows
     columns = V.shape[1] - V.shape[0] + linear
@@ -256,7 +261,8 @@ def _substituted(rows: Array, V: Array, a: Array, linear: NDArray[np.intp]) -> A
 
 
 def is_interior(problem: LipSDP, metric: Array, T: Array) -> bool:
-    """Whether ``M``, scaled to a unit diagonal, has a Cholesky factorisation after losing ``4 size^2 u``: no proof."""
+    """Whether ``M``, scaled to a unit diagonal, has a Cholesky factorisation after losing ``4 size^2 u``: no
+    proof."""
     M = problem.matrix(metric, T)
     diagonal = M.diagonal()
     if not np.isfinite(M).all() or diagonal.min() <= 0:

@@ -97,7 +97,7 @@ def _numbers(call: Call) -> tuple[Ball, Ball]:
 
 
 def _scaled(call: Call, operator, scale: Ball, gain: Ball) -> Value:
-    if not (scale.lower() > 0).all():
+    if not np.all(scale.lower() > 0):
         raise NotLowered("its scale is not positive")
     if scale.is_exact and scale.mid == 1.0:
         inner = call.add(operator, call.value())

@@ -36,7 +36,7 @@ def _times_matrix(call: Call, value: Value, matrix: np.ndarray) -> Value:
         return _dot(call, value, matrix)
     if prod(matrix.shape[:-2]) != 1:
         raise NotLowered("a stack of matrices times an activation is not supported; use one matrix")
-    lead = (1,) * max(0, matrix.ndim - len(value.shape)) + value.shape[:-1]
+    lead = (1,) * (matrix.ndim - max(2, len(value.shape))) + value.shape[:-1]  # a vector stays a vector
     value = call.builder.reshape(value, (*lead, value.shape[-1]))
     return call.add(Dense.of(matrix.reshape(matrix.shape[-2:]).T, lead=lead), value)
 

@@ -64,10 +64,10 @@ def identity(call: Call) -> Value:
 
 
 def cast(call: Call) -> Value:
-    """Between the float types that a network computes in; over the reals nothing happens."""
+    """Between the float types that a network computes in: over the reals nothing, in an execution one rounding."""
     if call.attribute("to") not in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE):
         raise NotLowered("a cast of activations to integers or to 16 bits is not a continuous function")
-    return call.value(0)
+    return call.builder.scale(call.value(0), name=call.name)
 
 
 def _refuse_growth(call: Call, rest) -> None:
@@ -78,13 +78,13 @@ def _refuse_growth(call: Call, rest) -> None:
         raise NotLowered(f"it grows to more than {MAX_ENTRIES} entries")
 
 
-_MOVES = (
+MOVES = (
     "DepthToSpace", "Expand", "Flatten", "Gather", "Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile",
     "Transpose", "Unsqueeze",
 )
 
 MOVEMENT = {
-    **dict.fromkeys(_MOVES, move),
+    **dict.fromkeys(MOVES, move),
     "Cast": cast,
     "Dropout": dropout,
     "Identity": identity,

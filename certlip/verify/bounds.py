@@ -1,0 +1,104 @@
+"""The Lipschitz bounds that a run needs, computed once each, on demand and within deadlines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from itertools import combinations
+
+import numpy as np
+
+from certlip.graph import Graph
+from certlip.lipschitz.bound import Bound
+from certlip.lipschitz.certifier import Certifier, Witness
+from certlip.lipschitz.engine import best, methods, prove, run
+from certlip.lipschitz.lipsdp import LipSDP, SharedMultipliers
+from certlip.properties import Output, select
+from certlip.properties.outputs import ALL
+
+_OWN_SECONDS = 1.0  # a pair gets a semidefinite program of its own where the first steps take less than this
+
+
+class BoundTable:
+    """Bounds by output, refined method by method. `graph` is the raw graph of the imported model."""
+
+    def __init__(self, graph: Graph, norm: str, method: str, progress: Callable[[str], None] = lambda message: None):
+        self.norm = norm
+        self._graph, self._progress = graph, progress
+        self._methods = methods(method)
+        self._patient = method != "auto"
+        self._selected: dict[Output, Graph] = {}
+        self._bounds: dict[Output, dict[str, Bound]] = {}
+        self._shared: SharedMultipliers | None = None
+        self._unshareable: str | None = None
+
+    def best(self, output: Output) -> Bound | None:
+        """The smallest bound proved so far."""
+        return best(self._bounds.get(output, {}).values())
+
+    def all(self) -> list[Bound]:
+        """Every bound tried, proved or not."""
+        return [bound for table in self._bounds.values() for bound in table.values()]
+
+    def refine(self, output: Output, deadline: float | None) -> Iterator[Bound | None]:
+        """Run the methods not yet tried on this output, cheapest first, yielding the best bound after each.
+
+        Stops without trying more once the deadline has passed; `is_complete` tells.
+        """
+        table = self._bounds.setdefault(output, {})
+        yield self.best(output)
+        for certifier in self._methods:
+            if certifier.name in table and not _cut_short(table[certifier.name]):
+                continue
+            if deadline is not None and time.monotonic() >= deadline:
+                return
+            self._progress(f"{certifier.name}: {output}")
+            bound = self._run(certifier, output, deadline)
+            if bound.proved or certifier.name not in table:
+                table[certifier.name] = bound
+            yield self.best(output)
+
+    def is_complete(self, output: Output) -> bool:
+        """True where every method has had its say without being cut short by a deadline."""
+        table = self._bounds.get(output, {})
+        return all(c.name in table and not _cut_short(table[c.name]) for c in self._methods)
+
+    def _run(self, certifier: Certifier, output: Output, deadline: float | None) -> Bound:
+        graph = self._select(output)
+        if isinstance(certifier, LipSDP) and output.kind in ("pair", "logit") and self._graph.output_size > 2:
+            if certifier.supports(graph, self.norm) is None and certifier.seconds_for_start(graph, self.norm) > _OWN_SECONDS:
+                return self._from_shared(certifier, graph, output, deadline)
+        return run(certifier, graph, output, self.norm, deadline, self._patient)
+
+    def _from_shared(self, certifier: LipSDP, graph: Graph, output: Output, deadline: float | None) -> Bound:
+        """Large networks: one program for all outputs, whose multipliers serve every pair."""
+        began = time.monotonic()
+        if self._shared is None and self._unshareable is None:
+            for _ in self.refine(ALL, deadline):
+                pass
+            whole = self._bounds[ALL].get(certifier.name)
+            if whole is None or not whole.proved:
+                note = "the program for the whole output was not solved in time" if whole is None else whole.note
+                return Bound(certifier.name, output=output, norm=self.norm, value=float("inf"), proved=False,
+                             seconds=time.monotonic() - began, note=note, details={"status": "deadline"})
+            try:
+                self._shared = SharedMultipliers(self._select(ALL), self.norm, Witness(whole.witness))
+            except np.linalg.LinAlgError:
+                self._unshareable = "the multipliers of the whole output are singular"
+        if self._shared is None:
+            return run(certifier, graph, output, self.norm, deadline, self._patient)
+        return prove(certifier, graph, output, self.norm, self._shared.witness(graph), began)
+
+    def _select(self, output: Output) -> Graph:
+        if output not in self._selected:
+            self._selected[output] = select(self._graph, output)
+        return self._selected[output]
+
+
+def _cut_short(bound: Bound) -> bool:
+    return bound.details.get("status") == "deadline" or (not bound.proved and "time" in bound.note)
+
+
+def class_pairs(count: int) -> list[Output]:
+    """Every unordered pair of outputs."""
+    return [Output.pair(i, j) for i, j in combinations(range(count), 2)]

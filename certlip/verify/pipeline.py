@@ -1,0 +1,218 @@
+"""The verdict on each sample: margins over bounds, an attack where they do not suffice, finer bounds, in this order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from fractions import Fraction
+from functools import cached_property
+
+import numpy as np
+
+from certlip.errors import UsageError
+from certlip.importers import Model
+from certlip.lipschitz.bound import Bound
+from certlip.proofs.counterexample import is_within, violates_label, violates_tolerance
+from certlip.proofs.margin import certified_radius, is_certified, label_margins, output_balls
+from certlip.properties import Output
+from certlip.properties.outputs import ALL, DECISION, margins_graph, select
+from certlip.rigor.rounding import Array
+from certlip.verify.attack import attack_label, attack_tolerance, representable
+from certlip.verify.bounds import BoundTable
+from certlip.verify.dataset import Dataset, input_type
+from certlip.verify.replay import runner, shows_other_label
+
+
+class Status(StrEnum):
+    """The six verdicts; each sample has exactly one."""
+
+    CERTIFIED = "certified"
+    FALSIFIED = "falsified"
+    UNKNOWN = "unknown"
+    TIMEOUT = "timeout"
+    MISCLASSIFIED = "misclassified"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, eq=False)
+class SampleResult:
+    """One sample's verdict.
+
+    margin: proved lower bound of the smallest f_label - f_k at the sample (the tolerance, for regressors). radius: every
+    perturbation smaller than this is certified. method: what decided. counterexample: proved, and confirmed by a run of
+    the model, where falsified. bounds: the Lipschitz bound used against each rival.
+    """
+
+    index: int
+    label: int | None
+    predicted: int | float | list[float]
+    status: Status
+    margin: float
+    radius: float
+    method: str
+    seconds: float
+    counterexample: Array | None = None
+    bounds: tuple[Bound, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What is asked of every sample. tolerance None: keep the class."""
+
+    eps: Fraction
+    norm: str
+    tolerance: Fraction | None = None
+
+
+class Verifier:
+    """Decides samples of one model for one question; bounds are shared between samples."""
+
+    def __init__(
+        self, model: Model, question: Question, method: str = "auto",
+        progress: Callable[[str], None] = lambda message: None, seed: int = 0,
+    ):
+        self.model, self.question, self._seed = model, question, seed
+        self.table = BoundTable(model.graph, question.norm, method, progress)
+        self.is_classifier = question.tolerance is None
+        self.scores = margins_graph(model.graph) if self.is_classifier else select(model.graph, ALL)
+
+    @cached_property
+    def _run(self) -> Callable[[Array], Array]:
+        return runner(self.model)
+
+    def rivals(self, label: int) -> list[tuple[int, Output]]:
+        """Entry of the margins and the output whose Lipschitz bound goes with it."""
+        size = self.scores.output_size
+        if size == 1:
+            return [(0, DECISION)]
+        return [(k, Output.pair(min(label, k), max(label, k))) for k in range(size) if k != label]
+
+    def decide(self, index: int, x: Array, target, deadline: float | None) -> SampleResult:
+        """The verdict on one sample, x of the model's input shape."""
+        began = time.monotonic()
+        result = self._classify(index, x, target, deadline) if self.is_classifier else self._regress(index, x, deadline)
+        return replace(result, seconds=time.monotonic() - began)
+
+    def _classify(self, index: int, x: Array, target, deadline: float | None) -> SampleResult:
+        outputs = output_balls(self.scores, x[None])[0]
+        predicted = int(outputs.mid[0] > 0) if outputs.mid.size == 1 else int(outputs.mid.argmax())
+        label = predicted if target is None else int(target)
+        margins = label_margins(outputs, label)
+        blank = SampleResult(index, label, predicted, Status.UNKNOWN, float(margins.min()), 0.0, "", 0.0)
+        if predicted != label:
+            return replace(blank, status=Status.MISCLASSIFIED, method="prediction")
+        rivals = self.rivals(label)
+        return self._resolve(blank, margins, rivals, x, deadline)
+
+    def _regress(self, index: int, x: Array, deadline: float | None) -> SampleResult:
+        value = self.scores(x[None]).reshape(-1).tolist()
+        tolerance = float(self.question.tolerance or 0)
+        blank = SampleResult(
+            index, None, value[0] if len(value) == 1 else value, Status.UNKNOWN, tolerance, 0.0, "", 0.0
+        )
+        return self._resolve(blank, None, [(0, ALL)], x, deadline)
+
+    def _resolve(self, blank: SampleResult, margins, rivals, x: Array, deadline: float | None) -> SampleResult:
+        """Cheapest bound, then attack, then the remaining bounds, each only against rivals not yet excluded."""
+        steps = {output: self.table.refine(output, deadline) for _, output in rivals}
+        open_rivals = list(rivals)
+        attacked = False
+        while True:
+            open_rivals = [rival for rival in open_rivals if not self._holds(margins, rival)]
+            if not open_rivals:
+                return self._with_radius(replace(blank, status=Status.CERTIFIED), margins, rivals)
+            tried = any(self.table.best(output) for _, output in open_rivals)
+            if tried and not attacked:
+                attacked = True
+                point = self._attack(x, blank.label, deadline)
+                if point is not None:
+                    found = replace(blank, status=Status.FALSIFIED, counterexample=point, method="attack")
+                    return replace(found, radius=self._with_radius(found, margins, rivals).radius)
+            stalled = [output for _, output in open_rivals if next(steps[output], _END) is _END]
+            if stalled:
+                complete = all(self.table.is_complete(output) for output in stalled)
+                status = Status.UNKNOWN if complete else Status.TIMEOUT
+                return self._with_radius(replace(blank, status=status), margins, rivals)
+
+    def _holds(self, margins, rival: tuple[int, Output]) -> bool:
+        bound = self.table.best(rival[1])
+        if bound is None:
+            return False
+        if self.question.tolerance is not None:
+            return Fraction(bound.value) * self.question.eps <= self.question.tolerance
+        return is_certified(float(margins[rival[0]]), bound.value, self.question.eps)
+
+    def _with_radius(self, result: SampleResult, margins, rivals) -> SampleResult:
+        """Fill in radius, method and the bounds used, from the best bounds known now."""
+        bounds = [self.table.best(output) for _, output in rivals]
+        if any(bound is None for bound in bounds) or result.status is Status.MISCLASSIFIED:
+            return result
+        known = [bound for bound in bounds if bound is not None]
+        heights = [result.margin if margins is None else float(margins[k]) for k, _ in rivals]
+        radii = [certified_radius(height, bound.value) for height, bound in zip(heights, known, strict=True)]
+        tightest = int(np.argmin(radii))
+        method = known[tightest].method if result.status is not Status.FALSIFIED else result.method
+        return replace(result, radius=radii[tightest], method=method, bounds=tuple(known))
+
+    def refresh(self, result: SampleResult, x: Array) -> SampleResult:
+        """Radius from the bounds that later samples have refined since."""
+        if result.status in (Status.MISCLASSIFIED, Status.ERROR):
+            return result
+        if not self.is_classifier:
+            return self._with_radius(result, None, [(0, ALL)])
+        margins = label_margins(output_balls(self.scores, x[None])[0], int(result.label or 0))
+        return self._with_radius(result, margins, self.rivals(int(result.label or 0)))
+
+    def _attack(self, x: Array, label: int | None, deadline: float | None) -> Array | None:
+        """A point that provably violates, and whose execution by the runtime agrees."""
+        question = self.question
+        if label is None:
+            points = attack_tolerance(self.scores, x, question.norm, question.eps, self._seed, deadline)
+        else:
+            points = attack_label(self.scores, x, label, question.norm, question.eps, self._seed, deadline)
+        kind = input_type(self.model)
+        for point in points[:3]:
+            for candidate in representable(x, point, kind):
+                if is_within(x, candidate, question.norm, question.eps) and self._violates(x, candidate, label):
+                    return candidate
+        return None
+
+    def _violates(self, x: Array, point: Array, label: int | None) -> bool:
+        """Proved for the exact network, and shown by the runtime."""
+        tolerance = self.question.tolerance
+        if tolerance is not None:
+            moved = violates_tolerance(self.scores, x, point, tolerance)
+            return moved and Fraction(float(np.abs(self._run(point) - self._run(x)).max())) > tolerance
+        if label is None or not violates_label(self.scores, point, label):
+            return False
+        return shows_other_label(self._run(point), label, self.model)
+
+
+_END = object()
+
+
+def verify_samples(
+    verifier: Verifier, data: Dataset, timeout: float | None = None, total_timeout: float | None = None
+) -> Iterator[SampleResult]:
+    """Decide every sample, in order. timeout: seconds for each, total_timeout: for the run.
+
+    A sample reached after the total time has passed is a timeout. An unexpected failure on one sample is reported as
+    its status "error" and the rest go on.
+    """
+    end = None if total_timeout is None else time.monotonic() + total_timeout
+    labels = data.labels if verifier.is_classifier else None
+    if verifier.is_classifier and data.targets is not None and labels is None:
+        raise UsageError("the targets are real numbers: state how far an output may move with --tolerance")
+    for index, x in enumerate(data.inputs):
+        now = time.monotonic()
+        deadlines = [now + timeout if timeout is not None else None, end]
+        deadline = min((d for d in deadlines if d is not None), default=None)
+        try:
+            yield verifier.decide(index, x, None if labels is None else labels[index], deadline)
+        except (ArithmeticError, ValueError, MemoryError, np.linalg.LinAlgError) as error:
+            label = None if labels is None else int(labels[index])
+            note = f"{type(error).__name__}: {error}"
+            yield SampleResult(index, label, float("nan"), Status.ERROR, float("nan"), 0.0, "", time.monotonic() - now, note=note)
