@@ -1,3 +1,39 @@
-"""Proved bounds on how far a neural network's output can move when its input moves."""
+"""Proved bounds on how far a neural network's output can move when its input moves.
 
-__version__ = "0.1.0"
+`certlip.load`, `certlip.bound`, `certlip.verify`, `certlip.radius` and `certlip.check` are loaded on first use, so that
+`import certlip` costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from certlip.version import __version__
+
+if TYPE_CHECKING:
+    from certlip.api import bound, check, radius, verify
+    from certlip.importers import load
+    from certlip.properties import Output
+
+_HOMES = {
+    "Output": "certlip.properties",
+    "bound": "certlip.api",
+    "check": "certlip.api",
+    "load": "certlip.importers",
+    "radius": "certlip.api",
+    "verify": "certlip.api",
+}
+
+__all__ = ["Output", "__version__", "bound", "check", "load", "radius", "verify"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'certlip' has no attribute '{name}'")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

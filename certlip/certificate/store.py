@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from hashlib import sha256
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,13 @@ from certlip.errors import CertificateRejected, UsageError
 from certlip.rigor.rounding import Array
 
 MAX_ARRAY_BYTES = 2**30
+
+# The header that `array_bytes` writes, and no other: numpy's own reader evaluates what it finds there.
+_HEAD = re.compile(
+    rb"\x93NUMPY\x01\x00(?P<length>..)(?P<header>\{'descr': '(?P<dtype><f[48])', 'fortran_order': False, "
+    rb"'shape': \((?P<shape>|[0-9]{1,10},|[0-9]{1,10}(?:, [0-9]{1,10}){1,31})\), \} *\n)",
+    re.DOTALL,
+)
 
 
 def array_bytes(array: np.ndarray) -> bytes:
@@ -86,21 +95,16 @@ def read_array(folder: Path, digest: str) -> Array:
             raise CertificateRejected(f"{file} is larger than certlip reads")
         data = file.read_bytes()
     except OSError as error:
-        raise CertificateRejected(f"the array {file} cannot be read: {error.strerror}; keep it beside the record") from error
+        raise CertificateRejected(
+            f"the array {file} cannot be read: {error.strerror}; keep it beside the record"
+        ) from error
     if sha256(data).hexdigest() != digest:
         raise CertificateRejected(f"the array {file} was altered: its digest does not match its name")
-    stream = io.BytesIO(data)
-    try:
-        version = np.lib.format.read_magic(stream)
-        if version != (1, 0):
-            raise ValueError("unexpected version")
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-    except ValueError as error:
-        raise CertificateRejected(f"{file} is not a plain array file") from error
-    body = data[stream.tell() :]
-    entries = 1
-    for n in shape:
-        entries *= n
-    if fortran or dtype not in (np.dtype("<f4"), np.dtype("<f8")) or entries * dtype.itemsize != len(body):
-        raise CertificateRejected(f"{file} is not an array of little-endian floats in C order")
+    head = _HEAD.match(data)
+    if head is None or int.from_bytes(head["length"], "little") != len(head["header"]):
+        raise CertificateRejected(f"{file} is not a plain array file of little-endian floats in C order")
+    body, dtype = data[head.end() :], np.dtype(head["dtype"].decode())
+    shape = tuple(int(n) for n in head["shape"].decode().split(",") if n.strip())
+    if dtype.itemsize * prod(max(n, 1) for n in shape) > MAX_ARRAY_BYTES or dtype.itemsize * prod(shape) != len(body):
+        raise CertificateRejected(f"{file} does not hold the {shape} entries that it announces")
     return np.frombuffer(body, dtype).reshape(shape).astype(np.float64)

@@ -5,6 +5,6 @@ file whose sha256 the claim names and lowers it to a graph; `proofs` holds one t
 the number from the witness; `checker` compares. No number of the certificate is believed, solvers are not involved.
 """
 
-from certlip.check.checker import Checker, Finding
+from certlip.check.checker import Checker, Finding, certificate_files
 
-__all__ = ["Checker", "Finding"]
+__all__ = ["Checker", "Finding", "certificate_files"]

@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from certlip.check import Checker
+from certlip.check import Checker, certificate_files
+from certlip.errors import UsageError
 
 
 def main() -> int:
@@ -14,7 +15,10 @@ def main() -> int:
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="certificate files or folders of them")
     parser.add_argument("--model", action="append", default=[], type=Path, help="model file or folder of models")
     options = parser.parse_args()
-    files = [f for path in options.paths for f in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
+    try:
+        files = certificate_files(options.paths)
+    except UsageError as error:
+        parser.error(str(error))
     checker = Checker(options.model)
     findings = [checker.check(file) for file in files]
     for finding in findings:

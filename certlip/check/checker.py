@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -34,7 +34,7 @@ class Finding:
     message: str
 
     def __repr__(self) -> str:
-        return f"{'accepted' if self.accepted else 'REJECTED'} {self.path}: {self.message}"
+        return _one_line(f"{'accepted' if self.accepted else 'REJECTED'} {self.path}: {self.message}")
 
 
 class Checker:
@@ -46,7 +46,7 @@ class Checker:
 
     def __init__(self, models: Iterable[Path] = ()):
         self._places = list(models)
-        self._graphs: dict[tuple[str, str, str], Graph] = {}
+        self._graphs: dict[tuple, Graph] = {}
         self._proved: dict[str, Certificate] = {}
         self._folders: dict[Path, dict[str, Path]] = {}
         self._files: dict[Path, Any] = {}
@@ -55,18 +55,20 @@ class Checker:
         """Re-prove one certificate. Never raises for a bad certificate or model: that is a rejection."""
         try:
             certificate = read_certificate(path)
-            return Finding(path, True, self._prove(certificate, path.parent))
+            return Finding(path, True, _one_line(self._prove(certificate, path.parent)))
         except (CertlipError, NoNeuronForm) as error:
-            return Finding(path, False, str(error))
+            return Finding(path, False, _one_line(str(error)))
         except MemoryError:
             return Finding(path, False, "there is not enough memory to check this claim; use a larger machine")
+        except Exception as error:  # whatever a crafted model sets off, it proves nothing
+            return Finding(path, False, _one_line(f"the check broke off with {type(error).__name__}: {error}"))
 
     def _prove(self, certificate: Certificate, folder: Path) -> str:
         graph = self._graph(certificate, folder)
         statement = certificate.statement
         if certificate.kind == "lipschitz":
             value = self._lipschitz(certificate, folder)
-            return f"|Df| <= {float(value):.9g} |Dx| in {statement['norm']} for {_output(certificate)}"
+            return f"|Df| <= {_decimal(value)} |Dx| in {statement['norm']} for {_output(certificate)}"
         if certificate.kind == "robustness":
             self._robustness(certificate, graph, folder)
             return f"label {statement['label']} holds within {statement['norm']} distance {statement['eps']}"
@@ -89,7 +91,7 @@ class Checker:
         witness = {name: read_array(folder, digest) for name, digest in arrays.items()}
         proved = LIPSCHITZ_PROOFS[method](graph, certificate.statement["norm"], witness)
         if not (np.isfinite(proved) and Fraction(proved) <= value):
-            raise CertificateRejected(f"the witness proves {proved:.9g}, not the claimed {float(value):.9g}")
+            raise CertificateRejected(f"the witness proves {proved:.9g}, not the claimed {_decimal(value)}")
         self._proved[certificate.digest] = certificate
         return value
 
@@ -108,14 +110,14 @@ class Checker:
             wanted = DECISION if margins.size == 1 else Output.pair(*sorted((label, rival)))
             bound = self._bound(certificate, folder, wanted)
             if not is_certified(margin, bound, eps):
-                raise CertificateRejected(f"the margin {margin:.9g} does not exceed {float(bound * eps):.9g} ({wanted})")
+                raise CertificateRejected(f"the margin {margin:.9g} does not exceed {_decimal(bound * eps)} ({wanted})")
 
     def _tolerance(self, certificate: Certificate, folder: Path) -> None:
         statement = certificate.statement
         eps, tolerance = rational(statement["eps"]), rational(statement["tolerance"])
         bound = self._bound(certificate, folder, ALL)
         if bound * eps > tolerance:
-            raise CertificateRejected(f"outputs may move by {float(bound * eps):.9g}, more than {float(tolerance):.9g}")
+            raise CertificateRejected(f"outputs may move by {_decimal(bound * eps)}, more than {_decimal(tolerance)}")
 
     def _bound(self, certificate: Certificate, folder: Path, output: Output) -> Fraction:
         """The proved Lipschitz bound that a claim refers to: same model, norm and output."""
@@ -124,7 +126,9 @@ class Checker:
             raise CertificateRejected(f"the witness names no Lipschitz bound for '{output}'")
         path = self._records(folder).get(digest)
         if path is None:
-            raise CertificateRejected(f"the Lipschitz certificate {digest[:12]}... is missing; keep the folder together")
+            raise CertificateRejected(
+                f"the Lipschitz certificate {digest[:12]}... is missing; keep the folder together"
+            )
         other = read_certificate(path)
         if other.digest != digest or other.kind != "lipschitz":
             raise CertificateRejected(f"{path} is not the Lipschitz certificate that the claim refers to")
@@ -169,7 +173,7 @@ class Checker:
 
     def _graph(self, certificate: Certificate, folder: Path) -> Graph:
         model = certificate.model
-        key = (model["sha256"], model["input"], model["output"])
+        key = (model["sha256"], tuple(sorted(model["external"].items())), model["input"], model["output"])
         if key not in self._graphs:
             file = self._find(model, folder)
             try:
@@ -198,9 +202,35 @@ def _output(certificate: Certificate) -> Output:
     return Output(entry["kind"], tuple(entry["indices"]))
 
 
+def _decimal(value: Fraction) -> str:
+    """Nine digits of an exact number for a message; certificates may hold numbers beyond all floats."""
+    try:
+        return f"{float(value):.9g}"
+    except OverflowError:
+        return "more than 1e308"
+
+
+def _one_line(text: str) -> str:
+    """Names in certificates are written by others: nothing in them may start a line or steer a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def _candidates(places: Iterable[Path]) -> Iterable[Path]:
     for place in places:
         if place.is_dir():
             yield from sorted(path for path in place.iterdir() if path.name.endswith(_MODEL_SUFFIXES))
         else:
             yield place
+
+
+def certificate_files(entries: Sequence[str | Path]) -> list[Path]:
+    """The records among files and folders. Raises UsageError where there are none."""
+    files: list[Path] = []
+    for entry in map(Path, entries):
+        if not entry.exists():
+            raise UsageError(f"there is no certificate {entry}; check the path")
+        found = sorted(entry.glob("*.json")) if entry.is_dir() else [entry]
+        if not found:
+            raise UsageError(f"the folder {entry} holds no certificates; name one written with --certificates")
+        files.extend(found)
+    return files

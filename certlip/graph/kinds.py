@@ -17,7 +17,7 @@ import numpy as np
 
 from certlip.rigor.ball import Ball
 from certlip.rigor.norms import dominance_norm, spectral_norm
-from certlip.rigor.rounding import TINY, UNIT, Array, Precision, inflate, up
+from certlip.rigor.rounding import TINY, UNIT, Array, Precision, inflate, product_up
 
 Shape = tuple[int, ...]
 AffineType = TypeVar("AffineType", bound="Affine")
@@ -139,7 +139,7 @@ class Affine(Operator):
         return replace(self, bias=bias, bias_size=bias_size)
 
     def gain(self, norm: str, *bounds: float) -> float:
-        return up(bounds[0] * (self.l2_norm if norm == "l2" else self.linf_norm))
+        return product_up(bounds[0], self.l2_norm if norm == "l2" else self.linf_norm)
 
     @cached_property
     def l2_norm(self) -> float:
@@ -203,7 +203,7 @@ class Pointwise(Operator):
         return Ball(exact.mid, np.asarray(inflate(exact.rad + moved + error, 12)))
 
     def gain(self, norm: str, *bounds: float) -> float:
-        return up(bounds[0] * float(self.steepness().max(initial=0.0)))
+        return product_up(bounds[0], float(self.steepness().max(initial=0.0)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,6 +38,7 @@ class Agreement:
 
 
 UNCHECKED = Agreement("none", 0, 0, 0.0, 0.0, "the reading was not checked against a runtime")
+NOTHING = Agreement("none", 0, 0, 0.0, 0.0, "the model computes nothing before its decision")
 
 
 def sample_inputs(shape: tuple[int, ...], dtype: np.dtype) -> list[tuple[str, np.ndarray]]:
@@ -84,7 +85,9 @@ def _check(
     runtime: Runtime,
 ) -> Agreement:
     results = [_observed(reading, runtime, x) for _, x in named]
-    usable = [i for i, result in enumerate(results) if all(np.isfinite(array).all() for array in result.values())]
+    usable = [
+        i for i, result in enumerate(results) if all(np.isfinite(array).all() for array in result.values())
+    ]
     steps = _Steps(
         reading.graph,
         precision,
@@ -109,7 +112,7 @@ def _observed(reading: Reading, runtime: Runtime, x: np.ndarray) -> dict[int, Ar
     shown = runtime.run(x)
     result: dict[int, Array] = {}
     for index, names in reading.names.items():
-        name = next((name for name in names if name in shown), None)
+        name = next((name for name in reversed(names) if name in shown), None)
         if index == 0 or name is None:
             continue
         if shown[name].shape != reading.graph.shapes[index]:
@@ -123,7 +126,9 @@ def _observed(reading: Reading, runtime: Runtime, x: np.ndarray) -> dict[int, Ar
 
 def _nodes_like(graph: Graph, native: Reading | None) -> tuple[Node, ...]:
     """The other reading's nodes where the two have the same structure, else the graph's own."""
-    if native is None or [node.inputs for node in native.graph.nodes] != [node.inputs for node in graph.nodes]:
+    if native is None or [node.inputs for node in native.graph.nodes] != [
+        node.inputs for node in graph.nodes
+    ]:
         return graph.nodes
     return native.graph.nodes
 
@@ -174,8 +179,9 @@ class _Steps:
         pair = float(difference.flat[entry]), float(allowed.flat[entry])
         if share.flat[entry] > 1.0:
             raise ImportMismatch(
-                f"at node '{node.name}' certlip's reading and {self.runtime.name} differ by {pair[0]:.3g} on the sample "
-                f"'{labels[entry * len(share) // share.size]}', where rounding explains {pair[1]:.3g}; report this model"
+                f"at node '{node.name}' certlip's reading and {self.runtime.name} differ by {pair[0]:.3g} on the "
+                f"sample '{labels[entry * len(share) // share.size]}', where rounding explains {pair[1]:.3g}; "
+                "report this model"
             )
         if pair[0] * self.tightest[1] > self.tightest[0] * pair[1] or self.tightest[1] == 0.0:
             self.tightest = pair

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 
 from certlip.errors import ModelError, UsageError
-from certlip.importers.agreement import UNCHECKED, check_agreement
+from certlip.importers.agreement import NOTHING, UNCHECKED, check_agreement
 from certlip.importers.model import Model
 from certlip.importers.runtimes import Runtime, onnx_runtime
 from certlip.importers.torch_archive import is_archive, read_archive
@@ -51,7 +51,9 @@ def load(
     if torch is not None and isinstance(source, (torch.nn.Module, torch.export.ExportedProgram)):
         return _load_torch(source, "torch", None, input_name, output_name, example, input_shape, check)
     if not isinstance(source, (str, Path)):
-        raise UsageError(f"cannot load a {type(source).__name__}; pass a path, a torch module or an exported program")
+        raise UsageError(
+            f"cannot load a {type(source).__name__}; pass a path, a torch module or an exported program"
+        )
     path = Path(source)
     if not path.is_file():
         raise UsageError(f"there is no model file {path}; check the path")
@@ -74,13 +76,30 @@ def pickled(path: Path) -> ModelError:
     )
 
 
-def _load_torch(source, kind: str, path, input_name, output_name, example, input_shape, check: bool) -> Model:
+def _load_torch(
+    source: torch.nn.Module | torch.export.ExportedProgram,
+    kind: str,
+    path: Path | None,
+    input_name: str | None,
+    output_name: str | None,
+    example: Any,
+    input_shape: tuple[int, ...] | None,
+    check: bool,
+) -> Model:
     from certlip.importers.torch_export import export, torch_runtime
 
     raw, program = export(source, example, input_shape)
     name = path.name if path is not None else type(source).__name__
     return _finish(
-        parse(raw), name, kind, input_name, output_name, check, path, raw, lambda output: torch_runtime(program, output)
+        parse(raw),
+        name,
+        kind,
+        input_name,
+        output_name,
+        check,
+        path,
+        raw,
+        lambda output: torch_runtime(program, output),
     )
 
 
@@ -100,7 +119,9 @@ def _finish(
     reading = read(file, input_name, output_name)
     precision = precision_of(file.proto, ends)
     agreement = UNCHECKED
-    if check:
+    if check and ends.certified == ends.source.name:
+        agreement = NOTHING
+    elif check:
         folds = FOLDED in reading.graph.notes
         native = read(file, input_name, output_name, native_constants=True) if folds else None
         dtype = onnx.helper.tensor_dtype_to_np_dtype(ends.source.type.tensor_type.elem_type)
@@ -132,7 +153,9 @@ def precision_of(model: onnx.ModelProto, ends: Ends) -> Precision:
     for node in needed(list(model.graph.node), ends.certified):
         if node.op_type == "Cast":
             types.update(attribute.i for attribute in node.attribute if attribute.name == "to")
-    return max((_PRECISIONS[kind] for kind in types if kind in _PRECISIONS), key=lambda precision: precision.unit)
+    return max(
+        (_PRECISIONS[kind] for kind in types if kind in _PRECISIONS), key=lambda precision: precision.unit
+    )
 
 
 def parameter_count(model: onnx.ModelProto, ends: Ends) -> int:

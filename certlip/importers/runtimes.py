@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from certlip.errors import ModelError
-from certlip.onnx_reader.reader import Ends, needed, opset_of
+from certlip.onnx_reader.reader import Ends, input_shape_of, needed, opset_of
 
 _NEWEST_IR = 10
 _NEWEST_FOR_IR_10 = 21
@@ -64,14 +64,18 @@ def _reference(part: onnx.ModelProto, source: str, reason: str) -> Runtime:
     try:
         evaluator = ReferenceEvaluator(part)
     except Exception as error:
-        raise ModelError(f"no runtime can load the model ({reason}; {_first_line(error)}); export it again") from error
+        raise ModelError(
+            f"no runtime can load the model ({reason}; {_first_line(error)}); export it again"
+        ) from error
 
     def run(x: np.ndarray) -> dict[str, np.ndarray]:
         try:
             with np.errstate(all="ignore"):
                 return _named(shown, evaluator.run(shown, {source: x}))
         except Exception as error:
-            raise ModelError(f"no runtime can run the model ({reason}; {_first_line(error)}); export it again") from error
+            raise ModelError(
+                f"no runtime can run the model ({reason}; {_first_line(error)}); export it again"
+            ) from error
 
     return Runtime(f"onnx {onnx.__version__} reference evaluator", run, reason)
 
@@ -81,13 +85,18 @@ def with_outputs(model: onnx.ModelProto, ends: Ends, names: Sequence[str]) -> on
     nodes = needed(list(model.graph.node), ends.certified)
     used = {name for node in nodes for name in node.input} | {ends.certified}
     part = onnx.ModelProto()
-    part.ir_version = min(model.ir_version, _NEWEST_IR) if opset_of(model) <= _NEWEST_FOR_IR_10 else model.ir_version
+    part.ir_version = (
+        min(model.ir_version, _NEWEST_IR) if opset_of(model) <= _NEWEST_FOR_IR_10 else model.ir_version
+    )
     part.ir_version = max(part.ir_version, 4)  # before that, initializers had to be inputs as well
     part.opset_import.extend(entry for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     part.graph.name = "certified"
     part.graph.node.extend(nodes)
     part.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in used)
-    part.graph.input.append(ends.source)
+    kind = ends.source.type.tensor_type.elem_type
+    part.graph.input.append(
+        onnx.helper.make_tensor_value_info(ends.source.name, kind, input_shape_of(ends.source))
+    )
     made = {name for node in nodes for name in node.output}
     shown = [name for name in dict.fromkeys((ends.certified, *names)) if name in made]
     part.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in shown)

@@ -13,6 +13,7 @@ import json
 import re
 import zipfile
 import zlib
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +26,12 @@ if TYPE_CHECKING:
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.]{0,512}")
 _TARGET = re.compile(r"torch\.ops\.aten\.([a-z0-9_]+)\.[A-Za-z0-9_]+")
-_PYTHON_TARGETS = {"_operator." + name for name in ("getitem", "mul", "add", "sub", "floordiv", "eq", "ge", "le", "gt")}
+_PYTHON_TARGETS = {
+    "_operator." + name for name in ("getitem", "mul", "add", "sub", "floordiv", "eq", "ge", "le", "gt")
+}
 _EXPRESSION = re.compile(
-    r"(Symbol\('[su]\d{1,9}'(, (positive|integer|nonnegative)=True)*\)|Integer\(-?\d{1,12}\)|(Mul|Add)\(|[su]?\d{1,9}|\)|, )*"
+    r"(Symbol\('[su]\d{1,9}'(, (positive|integer|nonnegative)=True)*\)"
+    r"|Integer\(-?\d{1,12}\)|(Mul|Add)\(|[su]?\d{1,9}|\)|, )*"
 )
 _CONTAINERS = {None, "builtins.tuple", "builtins.list", "builtins.dict"}
 _REFUSED_ARGUMENTS = {"as_operator", "as_custom_obj", "as_graph", "as_python_object"}
@@ -79,25 +83,33 @@ def audited(path: Path) -> bytes:
         ) from error
 
 
-def _rewrite(path: Path, members, read) -> bytes:
+def _rewrite(path: Path, members: Collection[str], read: Callable[[str], bytes]) -> bytes:
     if _MODEL not in members:
         raise ModelError(f"{path} holds no exported program called 'model'; write it with torch.export.save")
+    if "byteorder" in members and read("byteorder") != b"little":
+        raise ModelError(
+            f"{path} stores its weights in big-endian order; save it again on a little-endian machine"
+        )
     files = {
         "archive_format": b"pt2",
         "archive_version": read("archive_version"),
-        "byteorder": read("byteorder") if "byteorder" in members else b"little",
+        "byteorder": b"little",
         ".data/version": b"6\n",
         _SAMPLE: b"",
         _MODEL: _dump(_program(path, json.loads(read(_MODEL)))),
     }
     for folder, name in _CONFIGS.items():
         if folder + "model.pt" in members:
-            raise ModelError(f"{path} stores pickled tensors, a legacy layout; save it again with a current torch")
+            raise ModelError(
+                f"{path} stores pickled tensors, a legacy layout; save it again with a current torch"
+            )
         config = _clean(path, json.loads(read(folder + name)))
         for entry in config["config"].values():
             file = entry["path_name"]
             if entry["use_pickle"] or not re.fullmatch(r"(weight|tensor)_\d+", file):
-                raise ModelError(f"{path} stores '{file}' as a pickled object; export the model with plain tensors only")
+                raise ModelError(
+                    f"{path} stores '{file}' as a pickled object; export a model of plain tensors only"
+                )
             files[folder + file] = read(folder + file)
         files[folder + name] = _dump(config)
     buffer = io.BytesIO()
@@ -127,7 +139,9 @@ def _clean(path: Path, item: Any) -> Any:
     """A copy with metadata dropped, devices set to the CPU and every string checked."""
     if isinstance(item, dict):
         if _REFUSED_ARGUMENTS.intersection(item):
-            raise ModelError(f"{path} holds custom objects or nested graphs; export a model of plain tensor operators")
+            raise ModelError(
+                f"{path} holds custom objects or nested graphs; export a model of plain tensor operators"
+            )
         return {_plain(path, key): _field(path, key, value) for key, value in item.items()}
     if isinstance(item, list):
         return [_clean(path, value) for value in item]
@@ -154,8 +168,12 @@ def _field(path: Path, key: str, value: Any) -> Any:
 def _tree(path: Path, tree: dict[str, Any]) -> dict[str, Any]:
     """A pytree specification made of tuples, lists and dictionaries with plain keys."""
     if tree["type"] not in _CONTAINERS:
-        raise ModelError(f"{path} takes or returns a '{tree['type']}'; export a model from one tensor to one tensor")
-    context = tree["context"] if tree["context"] is None else json.dumps(_clean(path, json.loads(tree["context"])))
+        raise ModelError(
+            f"{path} takes or returns a '{tree['type']}'; export a model from one tensor to one tensor"
+        )
+    context = (
+        tree["context"] if tree["context"] is None else json.dumps(_clean(path, json.loads(tree["context"])))
+    )
     children = [_tree(path, child) for child in tree["children_spec"]]
     return {"type": tree["type"], "context": context, "children_spec": children}
 
@@ -168,7 +186,9 @@ def _plain(path: Path, text: str) -> str:
 
 def _expression(path: Path, text: str) -> str:
     if not _EXPRESSION.fullmatch(text):
-        raise ModelError(f"{path} has a shape that certlip does not read ({text[:60]!r}); export with fixed shapes")
+        raise ModelError(
+            f"{path} has a shape that certlip does not read ({text[:60]!r}); export with fixed shapes"
+        )
     return text
 
 

@@ -19,8 +19,8 @@ from certlip.importers.runtimes import Runtime
 if TYPE_CHECKING:
     import torch
 
-OPSET = 18
-"""Operator set of exported files: the one that torch's exporter writes without a conversion; below the limit of 21."""
+OPSET = 20
+"""Operator set of exported files: the first with a GELU of its own, and below the limit of 21."""
 
 _NEWEST_IR = 10
 
@@ -34,16 +34,13 @@ def export(
     """
     import torch
 
-    if isinstance(source, torch.nn.Module):
-        program = _program(source, example, input_shape)
-    else:
-        program = source
+    program = _program(source, example, input_shape) if isinstance(source, torch.nn.Module) else source
     try:
         with quiet():
             written = torch.onnx.export(
-                program, dynamo=True, opset_version=OPSET, external_data=False, verbose=False, keep_initializers_as_inputs=False
+                program, dynamo=True, opset_version=OPSET, external_data=False, verbose=False
             )
-            proto = written.model_proto
+        proto = written.model_proto
     except Exception as error:  # the exporter lets anything through
         raise ModelError(
             f"torch cannot write this model as ONNX ({_reason(error)}); replace the layers it names"
@@ -66,7 +63,9 @@ def torch_runtime(program: torch.export.ExportedProgram, output: str) -> Runtime
     return Runtime(f"torch {torch.__version__}", run)
 
 
-def _program(module: torch.nn.Module, example: Any, input_shape: tuple[int, ...] | None) -> torch.export.ExportedProgram:
+def _program(
+    module: torch.nn.Module, example: Any, input_shape: tuple[int, ...] | None
+) -> torch.export.ExportedProgram:
     import torch
 
     if example is None and input_shape is None:
@@ -76,7 +75,9 @@ def _program(module: torch.nn.Module, example: Any, input_shape: tuple[int, ...]
     try:
         copied = copy.deepcopy(module).cpu().eval()
     except Exception as error:
-        raise ModelError(f"the module cannot be copied ({_reason(error)}); pass torch.export.export(module, (x,))") from error
+        raise ModelError(
+            f"the module cannot be copied ({_reason(error)}); pass torch.export.export(module, (x,)) instead"
+        ) from error
     kind = next((p.dtype for p in copied.parameters() if p.dtype.is_floating_point), torch.float32)
     if example is None:
         tensor = torch.zeros(tuple(input_shape or ()), dtype=kind)
@@ -125,6 +126,9 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
+    """The innermost cause in one line: torch's outer errors are instructions for debugging itself."""
+    while error.__cause__ is not None:
+        error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

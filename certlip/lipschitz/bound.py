@@ -25,6 +25,7 @@ class Bound:
     proved: bool
     seconds: float
     witness: Mapping[str, Array] = field(default_factory=dict)
+    theorem: str = ""
     note: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
 

@@ -32,21 +32,25 @@ class Witness:
 class Certifier(ABC):
     """A way to bound |Df| / |Dx| of a graph in normal form. Subclasses with a `name` register themselves.
 
-    cost orders the methods, cheapest first; `in_auto` is False for one that another method always beats.
+    cost orders the methods, cheapest first; `in_auto` is False for one that another
+    method always beats, `is_reference` True for one that runs only when named, to compare with.
     supports: None, or the reason why the graph is out of reach. propose: an untrusted witness, found before `deadline`
     (a `time.monotonic` value) as well as possible. prove: the number, from the witness alone, by the theorem of
-    `certlip.proofs` with the same name; infinite if the witness proves nothing.
+    `certlip.proofs` named `theorem` (the method's own name by default); infinite if the witness proves nothing.
     """
 
     name: ClassVar[str] = ""
     summary: ClassVar[str] = ""
     cost: ClassVar[int] = 0
     in_auto: ClassVar[bool] = True
+    is_reference: ClassVar[bool] = False
+    theorem: ClassVar[str] = ""
     registry: ClassVar[dict[str, type[Certifier]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if cls.name:
+            cls.theorem = cls.theorem or cls.name
             Certifier.registry[cls.name] = cls
 
     def supports(self, graph: Graph, norm: str) -> str | None:
@@ -59,7 +63,7 @@ class Certifier(ABC):
 
     def prove(self, graph: Graph, norm: str, witness: Witness) -> float:
         """Proved upper bound, or infinity."""
-        value = LIPSCHITZ_PROOFS[self.name](graph, norm, witness.arrays)
+        value = LIPSCHITZ_PROOFS[self.theorem](graph, norm, witness.arrays)
         return up(value * (1.0 + PORTABILITY)) if value > 0 else value
 
 

@@ -17,10 +17,14 @@ NORMS = ("l2", "linf")
 
 
 def methods(choice: str) -> list[Certifier]:
-    """The certifiers that a `--method` names, cheapest first: "all", or "auto" without those that cannot win."""
+    """The certifiers that a `--method` names, cheapest first: "all" but references, or "auto": only those that can win."""
     known = certifiers()
     if choice in ("auto", "all"):
-        return [certifier for certifier in known.values() if certifier.in_auto or choice == "all"]
+        return [
+            certifier
+            for certifier in known.values()
+            if certifier.in_auto or (choice == "all" and not certifier.is_reference)
+        ]
     if choice not in known:
         raise UsageError(f"unknown method '{choice}'; choose auto, all or one of {', '.join(known)}")
     return [known[choice]]
@@ -64,7 +68,11 @@ def run(
             reason = f"its first steps need about {estimate(graph, norm):.0f} s, more than the {left:.0f} s left"
     if reason is not None:
         return Bound(certifier.name, norm, output, float("inf"), False, time.monotonic() - began, note=reason)
-    witness = certifier.propose(graph, norm, deadline)
+    try:
+        witness = certifier.propose(graph, norm, deadline)
+    except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:  # a search may fail, its numbers being floats
+        note = f"the search for a witness failed: {error}; another method may work"
+        return Bound(certifier.name, norm, output, float("inf"), False, time.monotonic() - began, note=note)
     return prove(certifier, graph, output, norm, witness, began)
 
 
@@ -78,7 +86,9 @@ def prove(certifier: Certifier, graph: Graph, output: Output, norm: str, witness
     note = ""
     if witness.details.get("status") == "deadline":
         note = f"stopped at the deadline, estimated {100 * witness.details['estimated_gap']:.2g} % above its optimum"
-    return Bound(certifier.name, norm, output, value, True, seconds, witness.arrays, note, witness.details)
+    return Bound(
+        certifier.name, norm, output, value, True, seconds, witness.arrays, certifier.theorem, note, witness.details
+    )
 
 
 def best(bounds: Iterable[Bound]) -> Bound | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from typing import ClassVar
 
 import numpy as np
@@ -11,11 +12,13 @@ import numpy as np
 from certlip.graph import Graph
 from certlip.lipschitz.certifier import Certifier, Witness
 from certlip.proofs.lipsdp import prove_form
-from certlip.proofs.neuron_form import NeuronForm, neuron_form, obstacle
+from certlip.proofs.neuron_form import NeuronForm, activations, neuron_form, obstacle
 from certlip.rigor.rounding import Array
 
 _STEPS = (0.0, 1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 """How far a witness is moved into the interior, until its proof goes through: a retry costs this much tightness."""
+
+_CONIC_NEURONS = 150
 
 _FLOPS_PER_CUBE = 25.0  # floating-point operations of one iteration over the cube of the program's order
 _FLOPS_PER_SECOND = 2e10  # a cautious figure for two cores; only decides what is not worth starting
@@ -44,13 +47,12 @@ class LipSDP(Certifier):
 
     def propose(self, graph: Graph, norm: str, deadline: float | None) -> Witness:
         """Solve, then move the solution into the interior until the definiteness proof goes through."""
-        from certlip.solvers.interior_point import solve
         from certlip.solvers.problem import LipSDP as Program
         from certlip.solvers.start import feasible_start
 
         form = _form(graph)
         program = Program(form.V.mid, form.C.mid, form.inputs, form.a, form.b, form.layers, norm)
-        proposal = solve(program, mode=self.mode, tolerance=self.tolerance, deadline=deadline)
+        solver, proposal = self._solve(program, deadline)
         inside = None
         for step in _STEPS:
             metric, multipliers = proposal.metric, proposal.multipliers
@@ -63,13 +65,47 @@ class LipSDP(Certifier):
                 break
         gap = max(0.0, 1.0 - np.sqrt(max(proposal.lower, 0.0) / proposal.objective)) if proposal.objective > 0 else 0.0
         details = {
-            "solver": "structured interior point",
+            "solver": solver,
             "mode": self.mode,
             "status": proposal.status,
             "iterations": proposal.iterations,
             "estimated_gap": float(gap),
         }
         return Witness(witness, details)
+
+    def _solve(self, program, deadline: float | None):
+        """Name of the solver and its proposal."""
+        from certlip.solvers.interior_point import solve
+
+        return "structured interior point", solve(program, mode=self.mode, tolerance=self.tolerance, deadline=deadline)
+
+
+@dataclass(frozen=True)
+class ConicLipSDP(LipSDP):
+    """The same program through cvxpy: MOSEK where a licence is found, else Clarabel. The reference for small networks."""
+
+    name: ClassVar[str] = "lipsdp-conic"
+    summary: ClassVar[str] = "LipSDP through cvxpy with MOSEK or Clarabel, the slow reference for small networks"
+    cost: ClassVar[int] = 20
+    is_reference: ClassVar[bool] = True
+    in_auto: ClassVar[bool] = False  # the same optimum as `lipsdp`, hundreds of times slower
+
+    def supports(self, graph: Graph, norm: str) -> str | None:
+        reason = super().supports(graph, norm)
+        size = sum(prod(shape) for _, shape in activations(graph))
+        if reason is None and size > _CONIC_NEURONS:
+            reason = f"a general conic solver cannot hold {size} neurons (limit {_CONIC_NEURONS}); use lipsdp"
+        return reason
+
+    def seconds_for_start(self, graph: Graph, norm: str) -> float:
+        return 10.0
+
+    def _solve(self, program, deadline: float | None):
+        from certlip.solvers.conic import available, solve
+
+        usable = {name: reason for name, works, reason in available() if works}
+        solver = "MOSEK" if "MOSEK" in usable else "CLARABEL"
+        return f"cvxpy with {solver}", solve(program, mode=self.mode, solver=solver, deadline=deadline)
 
 
 class SharedMultipliers:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from math import prod
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
@@ -28,6 +29,7 @@ class Value:
 
 
 Item: TypeAlias = "Value | np.ndarray"
+Constant: TypeAlias = "Ball | np.ndarray | float"
 
 
 @dataclass
@@ -45,7 +47,11 @@ class Builder:
 
     def move(self, value: Value, rearrange: Callable[[np.ndarray], np.ndarray], name: str = "") -> Value:
         """Rearrange entries as `rearrange` does to an array; nothing is added when that changes nothing."""
-        operator = Reindex.through(value.shape, rearrange)
+        return self.place(value, rearrange(np.arange(prod(value.shape)).reshape(value.shape)), name)
+
+    def place(self, value: Value, index: np.ndarray, name: str = "") -> Value:
+        """Entries of the value by their flat positions, as Reindex takes them."""
+        operator = Reindex.of(value.shape, index)
         if operator.is_identity and operator.codomain == value.shape:
             return value
         return self.add(operator, value, name=name)
@@ -56,16 +62,24 @@ class Builder:
     def expand(self, value: Value, shape: Shape) -> Value:
         return self.move(value, lambda array: np.broadcast_to(array, shape))
 
-    def scale(self, value: Value, factor=1.0, shift=0.0, bias_size=None, name: str = "") -> Value:
-        """factor * value + shift, the value broadcast first where the constants are larger."""
+    def scale(
+        self,
+        value: Value,
+        factor: Constant = 1.0,
+        shift: Constant = 0.0,
+        bias_size: np.ndarray | None = None,
+        name: str = "",
+        operations: int = 1,
+    ) -> Value:
+        """factor * value + shift, the value broadcast first where the constants are larger; see Scale."""
         factor = factor if isinstance(factor, Ball) else Ball.exact(factor)
         shift = shift if isinstance(shift, Ball) else Ball.exact(shift)
         shape = np.broadcast_shapes(value.shape, factor.shape, shift.shape)
         value = self.expand(value, shape)
-        return self.add(Scale.of(shape, factor, shift, bias_size), value, name=name)
+        return self.add(Scale.of(shape, factor, shift, bias_size, operations), value, name=name)
 
     def finish(self, output: Value) -> tuple[Graph, dict[int, int]]:
-        """The graph that ends in `output`, without nodes that do not lead to it, and the new index of each value kept."""
+        """The graph that ends in `output` without nodes that do not lead to it, and the new index of each value."""
         needed = {output.index}
         for position in range(len(self.nodes), 0, -1):
             if position in needed:
@@ -96,12 +110,19 @@ class Call:
     def name(self) -> str:
         return self.proto.name or (self.proto.output[0] if self.proto.output else self.proto.op_type)
 
-    def attribute(self, key: str, default=None):
+    def attribute(self, key: str, default: Any = None) -> Any:
         """An attribute's value, or the operator's default."""
         return self.attributes.get(key, default)
 
     def item(self, i: int) -> Item | None:
         return self.items[i] if i < len(self.items) else None
+
+    def operands(self) -> list[Item]:
+        """All inputs of an operator that takes any number of them."""
+        present = [item for item in self.items if item is not None]
+        if len(present) != len(self.items) or not present:
+            raise NotLowered("one of its inputs is missing")
+        return present
 
     def value(self, i: int = 0) -> Value:
         """Input i, which must depend on the network's input."""

@@ -20,13 +20,28 @@ MAX_ENTRIES = 2**27
 
 _WIDE = {TensorProto.FLOAT, TensorProto.DOUBLE}
 _GROWING = {"ConstantOfShape", "Expand", "Tile", "Range", "Resize", "Upsample", "Pad", "OneHot", "EyeLike"}
-_RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
+_UNRELIABLE = {
+    "BatchNormalization",
+    "ConvTranspose",
+}  # ONNX's reference operators misread some of their attributes
+_RANDOM = {
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+    "Multinomial",
+    "Bernoulli",
+}
 
 
-def evaluate(node: onnx.NodeProto, opset: int, inputs: list[np.ndarray | None], native: bool = False) -> list[np.ndarray]:
+def evaluate(
+    node: onnx.NodeProto, opset: int, inputs: list[np.ndarray | None], native: bool = False
+) -> list[np.ndarray]:
     """Outputs of one node on constant inputs; `native` keeps the stored precision instead of binary64."""
     if node.op_type in _RANDOM:
         raise NotLowered("a random constant differs at each run; export the model with it frozen")
+    if node.op_type in _UNRELIABLE:
+        raise NotLowered("it is applied to constants only; fold it before exporting")
     if not native:
         inputs = [widen(array) for array in inputs]
         target = next((a.i for a in node.attribute if a.name == "to"), None)
@@ -37,7 +52,9 @@ def evaluate(node: onnx.NodeProto, opset: int, inputs: list[np.ndarray | None], 
     try:
         outputs = run(node, opset, inputs)
     except Exception as error:  # the reference operators raise anything; the node is reported, never skipped
-        raise NotLowered(f"its constant inputs cannot be evaluated ({type(error).__name__}: {error})") from error
+        raise NotLowered(
+            f"its constant inputs cannot be evaluated ({type(error).__name__}: {error})"
+        ) from error
     return [output if native else widen(output) for output in outputs]
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import numpy_helper
+from onnx import inliner, numpy_helper
 
 from certlip.errors import ModelError
 
@@ -61,8 +62,17 @@ def parse(raw: bytes, path: Path | None = None) -> ModelFile:
         raise ModelError(f"{where} holds no ONNX graph; pass the .onnx file that the exporter wrote")
     external = _load_external(proto, path)
     if proto.functions:
-        proto = onnx.inliner.inline_local_functions(proto)
+        proto = _inline(proto, where)
     return ModelFile(proto, sha256(raw).hexdigest(), external, path)
+
+
+def _inline(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
+    try:
+        return inliner.inline_local_functions(proto)
+    except Exception as error:  # onnx's C++ raises several unrelated types here
+        raise ModelError(
+            f"{where} defines functions that cannot be inlined; export it without them"
+        ) from error
 
 
 def _gunzip(raw: bytes, path: Path) -> bytes:
@@ -108,7 +118,9 @@ def _read_beside(path: Path | None, name: str, budget: int) -> bytes:
             raise ModelError(f"the model's weights exceed {MAX_BYTES} bytes; certlip cannot load them")
         return file.read_bytes()
     except OSError as error:
-        raise ModelError(f"the model's weight file {name!r} cannot be read; put it beside the model") from error
+        raise ModelError(
+            f"the model's weight file {name!r} cannot be read; put it beside the model"
+        ) from error
 
 
 def _cut(data: bytes, entries: Mapping[str, str], tensor: str, name: str) -> bytes:
@@ -122,7 +134,7 @@ def _cut(data: bytes, entries: Mapping[str, str], tensor: str, name: str) -> byt
     return data[offset : offset + length]
 
 
-def _tensors(graph: onnx.GraphProto):
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:
@@ -130,7 +142,7 @@ def _tensors(graph: onnx.GraphProto):
                 yield attribute.t
 
 
-def tensor_array(tensor: onnx.TensorProto):
+def tensor_array(tensor: onnx.TensorProto) -> np.ndarray:
     """The numpy array of a tensor; ModelError where its bytes do not fit its shape."""
     try:
         return numpy_helper.to_array(tensor)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +14,19 @@ from certlip.onnx_reader.builder import Builder, Call, Item, NotLowered, Value
 from certlip.onnx_reader.constants import evaluate, widen
 from certlip.onnx_reader.decisions import strip_decision
 from certlip.onnx_reader.files import ModelFile, tensor_array
+from certlip.onnx_reader.hints import HINTS, NO_HINT
 from certlip.onnx_reader.lowering import LOWERINGS
 from certlip.onnx_reader.lowering.movement import MOVES
 from certlip.onnx_reader.patterns import fuse_activations
 
-_FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
+_FLOATS = {
+    onnx.TensorProto.FLOAT,
+    onnx.TensorProto.DOUBLE,
+    onnx.TensorProto.FLOAT16,
+    onnx.TensorProto.BFLOAT16,
+}
 _OLDEST = 7
+_MALFORMED = (TypeError, IndexError, KeyError, ArithmeticError, AttributeError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +43,11 @@ def read_graph(file: ModelFile, input_name: str | None = None, output_name: str 
 
 
 def read(
-    file: ModelFile, input_name: str | None = None, output_name: str | None = None, *, native_constants: bool = False
+    file: ModelFile,
+    input_name: str | None = None,
+    output_name: str | None = None,
+    *,
+    native_constants: bool = False,
 ) -> Reading:
     """Lower a model. A dynamic leading dimension becomes a batch of one.
 
@@ -47,8 +58,9 @@ def read(
     model = file.proto
     opset = opset_of(model)
     ends = choose_ends(model, input_name, output_name)
-    input_shape = _input_shape(ends.source)
+    input_shape = input_shape_of(ends.source)
     constants = _initial_constants(model)
+    _require_single_names(model)
     nodes = needed(fuse_activations(list(model.graph.node), constants), ends.certified)
     builder = Builder(input_shape, notes=list(ends.notes))
     items: dict[str, Item | None] = {**constants, ends.source.name: Value(0, input_shape), "": None}
@@ -59,7 +71,7 @@ def read(
         outside = others.intersection(node.input)
         if outside:
             raise UsageError(
-                f"the output '{ends.output}' also depends on the input '{min(outside)}'; certlip handles one input, "
+                f"the output '{ends.output}' depends on another input, '{min(outside)}'; certlip reads one input, "
                 "export the model with the others frozen"
             )
         try:
@@ -69,8 +81,14 @@ def read(
                 continue
             for name, item in _lower(node, opset, items, builder, native_constants):
                 items[name] = item
-        except (NotLowered, ValueError) as error:
-            refused.append(UnsupportedNode(node.name or node.output[0], _operator(node), opset, str(error)))
+        except (NotLowered, ValueError, *_MALFORMED) as error:
+            hint = (
+                f"malformed ({type(error).__name__}: {error})"
+                if isinstance(error, _MALFORMED)
+                else str(error)
+            )
+            hint = " ".join(hint.split())[:300]
+            refused.append(UnsupportedNode(node.name or node.output[0], _operator(node), opset, hint))
             poisoned.update(node.output)
     if refused:
         raise UnsupportedModel(refused)
@@ -82,9 +100,9 @@ def read(
     graph, order = builder.finish(result)
     _require_finite(graph)
     names: dict[int, tuple[str, ...]] = {}
-    for name, item in items.items():
-        if isinstance(item, Value) and item.index in order:
-            names[order[item.index]] = (*names.get(order[item.index], ()), name)
+    for name, known in items.items():
+        if isinstance(known, Value) and known.index in order:
+            names[order[known.index]] = (*names.get(order[known.index], ()), name)
     if result.index == 0:  # finish() put an identity behind the input
         names[len(graph.nodes)] = (ends.certified,)
     return Reading(graph, names)
@@ -126,28 +144,35 @@ def opset_of(model: onnx.ModelProto) -> int:
     return opset
 
 
-def _choose(entries, name: str | None, what: str):
+def _choose(entries: list[onnx.ValueInfoProto], name: str | None, what: str) -> onnx.ValueInfoProto:
     names = [entry.name for entry in entries]
     if name is not None:
         if name not in names:
             raise UsageError(f"the model has no {what} '{name}'; it has {', '.join(names)}")
         return entries[names.index(name)]
     if len(entries) != 1:
-        raise UsageError(f"the model has {len(entries)} {what}s ({', '.join(names)}); choose with --{what}-name")
+        raise UsageError(
+            f"the model has {len(entries)} {what}s ({', '.join(names)}); choose with --{what}-name"
+        )
     return entries[0]
 
 
-def _input_shape(entry: onnx.ValueInfoProto) -> tuple[int, ...]:
+def input_shape_of(entry: onnx.ValueInfoProto) -> tuple[int, ...]:
+    """Declared shape with a batch of one where the first dimension is dynamic."""
     tensor = entry.type.tensor_type
     if tensor.elem_type not in _FLOATS:
-        raise ModelError(f"the input '{entry.name}' is not floating-point; certlip perturbs real numbers only")
+        raise ModelError(
+            f"the input '{entry.name}' is not floating-point; certlip perturbs real numbers only"
+        )
     if not tensor.HasField("shape"):
         raise ModelError(f"the input '{entry.name}' has no declared shape; export the model with one")
     shape = [dim.dim_value if dim.HasField("dim_value") else 0 for dim in tensor.shape.dim]
     if shape and shape[0] <= 0:
         shape[0] = 1
     if any(n <= 0 for n in shape):
-        raise ModelError(f"the input '{entry.name}' has dynamic dimensions besides the batch; export them fixed")
+        raise ModelError(
+            f"the input '{entry.name}' has dynamic dimensions besides the batch; export them fixed"
+        )
     if np.prod(shape, dtype=float) > 2**26:
         raise ModelError(f"the input '{entry.name}' of shape {tuple(shape)} is larger than certlip reads")
     return tuple(shape)
@@ -155,6 +180,15 @@ def _input_shape(entry: onnx.ValueInfoProto) -> tuple[int, ...]:
 
 def _initial_constants(model: onnx.ModelProto) -> dict[str, Item | None]:
     return {tensor.name: tensor_array(tensor) for tensor in model.graph.initializer}
+
+
+def _require_single_names(model: onnx.ModelProto) -> None:
+    """A name that is given twice has no meaning that all runtimes share."""
+    seen = {tensor.name for tensor in model.graph.initializer} | {entry.name for entry in inputs(model)}
+    for name in (name for node in model.graph.node for name in node.output if name):
+        if name in seen:
+            raise ModelError(f"the value '{name}' is defined twice; the file is malformed, export it again")
+        seen.add(name)
 
 
 def needed(nodes: list[onnx.NodeProto], target: str) -> list[onnx.NodeProto]:
@@ -175,20 +209,29 @@ def _require_lowering(node: onnx.NodeProto) -> None:
     if node.domain not in ("", "ai.onnx"):
         raise NotLowered("certlip reads the standard operators only; export without custom ones")
     if node.op_type not in LOWERINGS and node.op_type not in ("Shape", "Size", "Constant"):
-        raise NotLowered("no lowering to affine, pointwise or merge operators exists")
+        raise NotLowered(HINTS.get(node.op_type, NO_HINT))
 
 
-def _lower(node: onnx.NodeProto, opset: int, items, builder: Builder, native: bool):
+def _lower(
+    node: onnx.NodeProto, opset: int, items: Mapping[str, Item | None], builder: Builder, native: bool
+) -> list[tuple[str, Item]]:
     missing = [name for name in node.input if name not in items]
     if missing:
-        raise ModelError(f"node '{node.name}' reads '{missing[0]}' before it is computed; the file is malformed")
+        raise ModelError(
+            f"node '{node.name}' reads '{missing[0]}' before it is computed; the file is malformed"
+        )
     arguments = tuple(items[name] for name in node.input)
-    if node.domain in ("", "ai.onnx") and node.op_type in ("Shape", "Size") and isinstance(arguments[0], Value):
+    if (
+        node.domain in ("", "ai.onnx")
+        and node.op_type in ("Shape", "Size")
+        and isinstance(arguments[0], Value)
+    ):
         arguments = (np.broadcast_to(np.zeros(()), arguments[0].shape),)
     if not any(isinstance(item, Value) for item in arguments) and node.domain in ("", "ai.onnx"):
         if node.op_type not in _EXACT:
             _note_folding(builder, arguments)
-        outputs = evaluate(node, opset, list(arguments), native)
+        stored = [item if isinstance(item, np.ndarray) else None for item in arguments]
+        outputs = evaluate(node, opset, stored, native)
         return list(zip([name for name in node.output if name], outputs, strict=True))
     _require_lowering(node)
     attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
@@ -199,10 +242,12 @@ def _lower(node: onnx.NodeProto, opset: int, items, builder: Builder, native: bo
 
 
 _EXACT = {"Shape", "Size", "Identity", "Cast", "Dropout", "Concat", *MOVES}  # folding these rounds nothing
-FOLDED = "constant subgraphs were folded in binary64 by ONNX's reference operators; the claim is about the result"
+FOLDED = (
+    "constant subgraphs were folded in binary64 by ONNX's reference operators; the claim is about the result"
+)
 
 
-def _note_folding(builder: Builder, arguments) -> None:
+def _note_folding(builder: Builder, arguments: Iterable[Item | None]) -> None:
     if any(isinstance(item, np.ndarray) and item.dtype.kind == "f" for item in arguments):
         builder.notes.append(FOLDED)
 
@@ -212,4 +257,4 @@ def _require_finite(graph: Graph) -> None:
         for item in vars(node.operator).values():
             centre = getattr(item, "mid", None)
             if centre is not None and not (np.isfinite(centre).all() and np.isfinite(item.rad).all()):
-                raise ModelError(f"node '{node.name}' has NaN or infinite weights; nothing can be certified, retrain it")
+                raise ModelError(f"node '{node.name}' has NaN or infinite weights; retrain it")

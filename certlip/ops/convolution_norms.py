@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from certlip.rigor.ball import Ball
-from certlip.rigor.norms import perron_vector, spectral_norm
+from certlip.rigor.norms import normalised, perron_vector, spectral_norm
 from certlip.rigor.roots import roots_of_unity
 from certlip.rigor.rounding import Array, inflate, up
 
@@ -103,7 +103,10 @@ def channel_dominance_norm(conv: Conv) -> float:
     """
     out, per_group = conv.weight.shape[:2]
     rows = out // conv.groups
-    kernel = conv.weight.map(lambda array: array.reshape(conv.groups, rows, per_group, *conv.window))
+    scaled, scale = normalised(conv.weight)
+    if not 0.0 < scale < np.inf:
+        return scale
+    kernel = scaled.map(lambda array: array.reshape(conv.groups, rows, per_group, *conv.window))
     sums = np.zeros((conv.groups, rows, rows))
     lags = list(product(*(range(-k + 1, k) for k in conv.window)))
     for lag in lags:
@@ -117,4 +120,4 @@ def channel_dominance_norm(conv: Conv) -> float:
     for group in sums:
         weights = perron_vector(group)
         bound = max(bound, float(inflate((group @ weights) / weights, rows + 4).max()))
-    return up(np.sqrt(bound))
+    return up(up(np.sqrt(bound)) * scale)

@@ -68,10 +68,10 @@ class Concat(Merge):
         return self.value(*inputs)
 
     def gain(self, norm: str, *bounds: float) -> float:
-        if norm == "linf":
-            return max(bounds)
+        if not all(np.isfinite(bounds)):
+            return float("inf")
         top = max(bounds)
-        if top == 0.0 or len(bounds) == 1:
+        if norm == "linf" or top == 0.0 or len(bounds) == 1:
             return top
         squares = inflate(float(sum((bound / top) ** 2 for bound in bounds)), 2 * len(bounds) + 2)
         return up(top * up(np.sqrt(squares)))

@@ -14,16 +14,22 @@ from certlip.rigor.rounding import Array
 
 @dataclass(frozen=True, eq=False)
 class Scale(Affine):
-    """y = s * x + t with s and t broadcast to the shape of x."""
+    """y = s * x + t with s and t broadcast to the shape of x.
+
+    operations: how many roundings an execution may spend on one product s x; above 1 where it computes s first.
+    """
 
     size: Shape = ()
+    operations: int = 1
 
     @staticmethod
-    def of(size: Shape, factor=1.0, shift=0.0, bias_size: Array | None = None) -> Scale:
+    def of(
+        size: Shape, factor=1.0, shift=0.0, bias_size: Array | None = None, operations: int = 1
+    ) -> Scale:
         """From arrays or balls that broadcast to `size`."""
         factor = factor if isinstance(factor, Ball) else Ball.exact(factor)
         shift = shift if isinstance(shift, Ball) else Ball.exact(shift)
-        return Scale(factor, shift, np.abs(shift.mid) if bias_size is None else bias_size, size)
+        return Scale(factor, shift, np.abs(shift.mid) if bias_size is None else bias_size, size, operations)
 
     @property
     def domain(self) -> Shape:
@@ -35,7 +41,7 @@ class Scale(Affine):
 
     @property
     def terms(self) -> int:
-        return 1
+        return self.operations
 
     def forward(self, weight: Array, x: Array) -> Array:
         return x * weight

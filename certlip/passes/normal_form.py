@@ -1,13 +1,14 @@
 """Merge neighbouring affine operators, so that bounds see one matrix where the file has several nodes.
 
 Exact over the reals: every rule replaces two affine maps by their composition, whose weights are balls around the exact
-products. A rule applies only where nothing else reads the value in between. Rules:
+products. A rule applies only where nothing else reads the value in between and no product overflows. Rules:
 
     scale, scale         -> scale
     reindex, reindex     -> reindex
     scale, reindex       -> reindex, scale        (so that normalisation reaches the first matrix)
     scale, dense         -> dense                 (columns scaled)
     dense, scale         -> dense                 (rows scaled)
+    scale, conv          -> conv                  (input channels scaled; a shift becomes a border-dependent bias)
     conv, scale          -> conv                  (output channels scaled: batch normalisation)
     conv^T, shift        -> conv^T
     dense, dense         -> dense                 (where the product is no larger than the factors)
@@ -72,8 +73,15 @@ def compose(first, second) -> tuple[Affine, ...] | None:
         if isinstance(first, kinds[0]) and isinstance(second, kinds[1]):
             merged = rule(first, second)
             if merged is not None:
-                return merged if isinstance(merged, tuple) else (merged,)
+                operators = merged if isinstance(merged, tuple) else (merged,)
+                return operators if all(_is_finite(operator) for operator in operators) else None
     return None
+
+
+def _is_finite(operator: Affine) -> bool:
+    """False where a product of weights overflowed: the factors say more than their composition."""
+    balls = (operator.weight, operator.bias)
+    return all(np.isfinite(ball.mid).all() and np.isfinite(ball.rad).all() for ball in balls)
 
 
 def _composed_bias(first: Affine, second: Affine) -> tuple[Ball, np.ndarray]:
@@ -166,6 +174,19 @@ def _conv_scale(first: Conv, second: Scale):
     return replace(first, weight=weight, bias=bias, bias_size=size)
 
 
+def _scale_conv(first: Scale, second: Conv):
+    channels = _along(first.weight, first.size, 1)
+    if channels is None:
+        return None
+    out, per_group = second.weight.shape[:2]
+    shape = (out, per_group, *(1,) * len(second.window))
+    factors = channels.map(
+        lambda array: np.repeat(array.reshape(second.groups, per_group), out // second.groups, axis=0).reshape(shape)
+    )
+    bias, size = _composed_bias(first, second)
+    return replace(second, weight=_product_rows(second.weight, factors), bias=bias, bias_size=size)
+
+
 def _transposed_scale(first: ConvTranspose, second: Scale):
     if not (second.weight.is_exact and (second.weight.mid == 1.0).all()):
         return None
@@ -187,6 +208,7 @@ _RULES = (
     ((Scale, Reindex), _scale_reindex),
     ((Scale, Dense), _scale_dense),
     ((Dense, Scale), _dense_scale),
+    ((Scale, Conv), _scale_conv),
     ((Conv, Scale), _conv_scale),
     ((ConvTranspose, Scale), _transposed_scale),
     ((Dense, Dense), _dense_dense),

@@ -50,7 +50,7 @@ def is_feasible(form: NeuronForm, metric: Array, multipliers: Array) -> bool:
     """True only if M >= 0 for the exact network; False means not proved."""
     n = form.inputs
     through = np.flatnonzero(_touches(form.V[:, :n]))
-    curved = (form.a * form.b) != 0
+    curved = _is_curved(form)
     if not _touches(form.C[:, :n]).any() and not curved[through].any() and (metric > 0).all():
         return is_positive_semidefinite(_schur_complement(form, metric, multipliers, through))
     diagonal = np.zeros(n + len(multipliers))
@@ -70,7 +70,7 @@ def _lmi(form: NeuronForm, multipliers: Array, first: int) -> Ball:
     V, C = form.V[:, first:], form.C[:, first:]
     total = -(C.T @ C)
     curvature = Ball.exact(form.a) * Ball.exact(form.b) * Ball.exact(2.0) * Ball.exact(multipliers)
-    if curvature.mid.any():
+    if _is_curved(form).any():
         total = total + V.T @ (curvature.reshape(-1, 1) * V)
     coupling = (_slope_sum(form) * Ball.exact(multipliers)).reshape(-1, 1) * V
     mid, rad = np.zeros(total.shape), np.zeros(total.shape)
@@ -97,6 +97,11 @@ def _schur_complement(form: NeuronForm, metric: Array, multipliers: Array, throu
     part = inner[where] - block
     mid[where], rad[where] = part.mid, part.rad
     return Ball(mid, rad)
+
+
+def _is_curved(form: NeuronForm) -> Array:
+    """Where a b is not zero (the product of floats may underflow)."""
+    return (form.a != 0) & (form.b != 0)
 
 
 def _slope_sum(form: NeuronForm) -> Ball:

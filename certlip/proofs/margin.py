@@ -10,6 +10,7 @@ non-positive margins certify nothing.
 
 from __future__ import annotations
 
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -23,8 +24,8 @@ def output_balls(graph: Graph, x: Array) -> Ball:
     """Enclosures of the exact outputs, flattened: (N, outputs), for inputs (N, *input_shape) taken as exact numbers."""
     with np.errstate(over="ignore", invalid="ignore"):
         ball = graph.enclose(Ball.exact(x), REAL)
-    rad = np.where(np.isfinite(ball.mid), np.broadcast_to(ball.rad, ball.mid.shape), np.inf)
-    return Ball(np.nan_to_num(ball.mid), np.nan_to_num(rad, nan=np.inf)).reshape(len(x), -1)
+    known = np.isfinite(ball.mid) & np.isfinite(ball.rad)  # an evaluation that overflowed says nothing
+    return Ball(np.where(known, ball.mid, 0.0), np.where(known, ball.rad, np.inf)).reshape(len(x), -1)
 
 
 def label_margins(outputs: Ball, label: int) -> Array:
@@ -54,7 +55,7 @@ def certified_radius(margin: float, bound: float) -> float:
     if bound == 0.0 or margin == np.inf:
         return float("inf")
     exact = Fraction(margin) / Fraction(bound)
-    radius = margin / bound
+    radius = min(float(margin) / float(bound), sys.float_info.max)
     while Fraction(radius) > exact:
         radius = down(radius)
     return max(radius, 0.0)

@@ -22,7 +22,6 @@ MAX_SIZE = 6000
 """Largest number of inputs plus neurons that is written out densely."""
 
 
-
 @dataclass(frozen=True, eq=False)
 class _Form:
     """A value as a linear image of its sources (0: the input, k: the k-th pointwise node): for each source the image
@@ -57,7 +56,7 @@ def obstacle(graph: Graph) -> str | None:
     for node in graph.nodes:
         if isinstance(node.operator, Merge) and not isinstance(node.operator, (Add, Concat)):
             return f"node '{node.name}' is a maximum, which LipSDP does not cover here"
-    neurons = sum(prod(shape) for _, shape in _activations(graph))
+    neurons = sum(prod(shape) for _, shape in activations(graph))
     if graph.input_size + neurons > MAX_SIZE:
         return f"{graph.input_size} inputs and {neurons} neurons exceed the dense limit of {MAX_SIZE}"
     return None
@@ -68,7 +67,7 @@ def neuron_form(graph: Graph) -> NeuronForm:
     reason = obstacle(graph)
     if reason:
         raise NoNeuronForm(reason)
-    sizes = [graph.input_size] + [prod(shape) for _, shape in _activations(graph)]
+    sizes = [graph.input_size] + [prod(shape) for _, shape in activations(graph)]
     rows: list[_Form] = []
 
     def step(node, forms: Sequence[_Form]) -> _Form:
@@ -84,15 +83,15 @@ def neuron_form(graph: Graph) -> NeuronForm:
 
     output = graph.fold(_Form(graph.input_shape, {0: None}), step)[-1]
     slopes = [
-        [np.broadcast_to(slope, shape).ravel() for slope in operator.slopes()]
-        for operator, shape in _activations(graph)
+        [np.broadcast_to(slope, shape).ravel() for slope in operator.slopes()] for operator, shape in activations(graph)
     ]
     a, b = (np.concatenate([pair[i] for pair in slopes]) if slopes else np.zeros(0) for i in (0, 1))
     V = _stack([_matrix(form, sizes) for form in rows], sum(sizes))
     return NeuronForm(V, _matrix(output, sizes), a, b, graph.input_size, tuple(sizes[1:]))
 
 
-def _activations(graph: Graph) -> list[tuple[Pointwise, Shape]]:
+def activations(graph: Graph) -> list[tuple[Pointwise, Shape]]:
+    """Pointwise operators in order, with their shapes."""
     pairs = zip(graph.nodes, graph.shapes[1:], strict=True)
     return [(node.operator, shape) for node, shape in pairs if isinstance(node.operator, Pointwise)]
 
@@ -111,8 +110,7 @@ def _sum(source: int, size: int, forms: Sequence[_Form]) -> Ball:
 def _concatenation(axis: int) -> Callable[[int, int, Sequence[_Form]], Ball]:
     def join(source: int, size: int, forms: Sequence[_Form]) -> Ball:
         parts = [
-            form.image(source) if source in form.images else Ball.exact(np.zeros((size, *form.shape)))
-            for form in forms
+            form.image(source) if source in form.images else Ball.exact(np.zeros((size, *form.shape))) for form in forms
         ]
         return concatenate(parts, axis)
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from certlip.graph import Affine, Graph
-from certlip.rigor.rounding import Array, up
+from certlip.rigor.rounding import Array, product_up, up
 
 
 def prove_norm_product(graph: Graph, norm: str, witness: Mapping[str, Array]) -> float:
@@ -39,7 +39,7 @@ def _bound(graph: Graph, norm: str, affine_norm: Callable[[Affine], float]) -> f
 def _product(graph: Graph, affine_norm: Callable[[Affine], float]) -> float:
     def step(node, bounds):
         if isinstance(node.operator, Affine):
-            return up(bounds[0] * affine_norm(node.operator))
+            return product_up(bounds[0], affine_norm(node.operator))
         return node.operator.gain("l2", *bounds)
 
     return graph.fold(1.0, step)[-1]

@@ -63,16 +63,29 @@ def decision_graph(graph: Graph) -> Graph:
     """The network whose sign decides, for one output."""
     if graph.output_size != 1:
         raise UsageError(f"a sign decides between two classes, but the model has {graph.output_size} outputs")
-    if is_probability(graph):
+    logit = _logit_value(graph)
+    if logit is not None:
         note = "the final Sigmoid is left out: the class is the sign of the logit before it"
-        return replace(graph, nodes=graph.nodes[:-1], notes=(*graph.notes, note))
+        return replace(graph, nodes=graph.nodes[:logit], notes=(*graph.notes, note))
     return graph
 
 
 def is_probability(graph: Graph) -> bool:
-    """True where the network ends in a sigmoid of its previous node."""
-    last = graph.nodes[-1]
-    return isinstance(last.operator, Sigmoid) and last.inputs == (len(graph.nodes) - 1,) and len(graph.nodes) > 1
+    """True where a network of one output ends in a sigmoid, reshaped or not."""
+    return _logit_value(graph) is not None
+
+
+def _logit_value(graph: Graph) -> int | None:
+    """The value that a last sigmoid reads, None without one. Reshapes of the single number may follow it."""
+    value = len(graph.nodes)
+    while value:
+        node = graph.nodes[value - 1]
+        if isinstance(node.operator, Sigmoid):
+            return node.inputs[0]
+        if not (isinstance(node.operator, Reindex) and node.operator.is_identity):
+            return None
+        value = node.inputs[0]
+    return None
 
 
 def margins_graph(graph: Graph) -> Graph:

@@ -57,15 +57,15 @@ class Ball:
 
     def lower(self) -> Array:
         """Floats below every member."""
-        return down(self.mid - self.rad)
+        return np.asarray(down(self.mid - self.rad))
 
     def upper(self) -> Array:
         """Floats above every member."""
-        return up(self.mid + self.rad)
+        return np.asarray(up(self.mid + self.rad))
 
     def magnitude(self) -> Array:
         """Floats above |X| for every member X."""
-        return up(np.abs(self.mid) + self.rad) if not self.is_exact else np.abs(self.mid)
+        return np.asarray(up(np.abs(self.mid) + self.rad)) if not self.is_exact else np.abs(self.mid)
 
     def __neg__(self) -> Ball:
         return Ball(-self.mid, self.rad)
@@ -88,11 +88,12 @@ class Ball:
         x/y - m = (x - m y)/y with m the float quotient, so the radius is sup |x - m y| / inf |y|.
         """
         floor = down(np.abs(other.mid) - other.rad)
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             mid = self.mid / other.mid
             slip = (self - Ball(mid, np.zeros(())) * other).magnitude()
-            rad = np.where(floor > 0, inflate(slip / np.where(floor > 0, floor, 1.0), 2), np.inf)
-        return Ball(np.where(np.isfinite(mid), mid, 0.0), rad)
+            known = (floor > 0) & np.isfinite(mid)
+            rad = np.where(known, inflate(slip / np.where(floor > 0, floor, 1.0), 2), np.inf)
+        return Ball(np.where(known, mid, 0.0), rad)
 
     def __matmul__(self, other: Ball) -> Ball:
         """Matrix product (batched). |fl(AB) - AB| <= gamma_k |A||B| + k TINY with k the inner dimension."""
@@ -115,8 +116,9 @@ class Ball:
 
 def between(low: Array, high: Array) -> Ball:
     """The smallest convenient ball that holds the interval [low, high]."""
-    mid = 0.5 * low + 0.5 * high
-    return Ball(mid, up(np.maximum(up(high - mid), up(mid - low))))
+    bounded = np.isfinite(low) & np.isfinite(high)
+    mid = np.where(bounded, 0.5 * low + 0.5 * high, 0.0)
+    return Ball(mid, np.where(bounded, up(np.maximum(up(high - mid), up(mid - low))), np.inf))
 
 
 def concatenate(balls: list[Ball], axis: int) -> Ball:

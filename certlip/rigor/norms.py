@@ -14,11 +14,12 @@ _EIGEN_SIZE = 400  # below this a full eigendecomposition is the quickest good e
 def spectral_norm(matrix: Ball) -> float:
     """Upper bound on |X|_2 for every member X, and every batch, of `matrix` (..., m, n).
 
-    Proved: s^2 I - G >= 0 for the Gram matrix G of the shorter side, with s the value returned.
+    Proved: s^2 I - G >= 0 for the Gram matrix G of the shorter side, with s the value returned; infinite where an
+    entry is unbounded.
     """
-    scaled, scale = _normalised(matrix)
-    if scale == 0.0:
-        return 0.0
+    scaled, scale = normalised(matrix)
+    if not 0.0 < scale < np.inf:
+        return scale
     gram = _gram(scaled)
     n = gram.mid.shape[-1]
     guess = max(_largest_eigenvalue(gram.mid), 1e-300)
@@ -37,9 +38,9 @@ def dominance_norm(matrix: Ball) -> float:
 
     The best q is the Perron vector of |X X'|, approximated by power iteration; any positive q is valid.
     """
-    scaled, scale = _normalised(matrix)
-    if scale == 0.0:
-        return 0.0
+    scaled, scale = normalised(matrix)
+    if not 0.0 < scale < np.inf:
+        return scale
     gram = _gram(scaled)
     return row_sum_norm(gram, perron_vector(gram.magnitude()), scale)
 
@@ -68,14 +69,17 @@ def infinity_norm(matrix: Ball) -> float:
     return float(inflate(matrix.magnitude().sum(-1), matrix.mid.shape[-1] + 1).max(initial=0.0))
 
 
-def _normalised(matrix: Ball) -> tuple[Ball, float]:
-    """Divide by a power of two so that squares neither overflow nor underflow; scale 0 means the zero matrix."""
+def normalised(matrix: Ball) -> tuple[Ball, float]:
+    """Divide by a power of two, the scale, so that squares neither overflow nor underflow.
+
+    Scale 0 means the zero matrix, an infinite one that an entry is infinite, NaN or unbounded.
+    """
     top = float(matrix.magnitude().max(initial=0.0))
     if not np.isfinite(top):
-        raise ValueError("a matrix with unbounded entries has no norm bound")
+        return matrix, float("inf")
     if top == 0.0:
         return matrix, 0.0
-    exponent = int(np.frexp(top)[1])
+    exponent = min(int(np.frexp(top)[1]), 1023)  # 2^1024 is no float; entries below 2 do as well
     rad = matrix.rad if matrix.is_exact else inflate(np.ldexp(matrix.rad, -exponent), 1)
     mid = np.ldexp(matrix.mid, -exponent)
     if np.any(np.ldexp(mid, exponent) != matrix.mid):  # entries 2^1000 below the largest lost digits

@@ -2,7 +2,8 @@
 multipliers.
 
 ``interior_point.solve`` is the default, ``feasible_start`` the closed form that needs no iteration,
-``conic.solve`` the bridge to general solvers through cvxpy (imported only when called)."""
+``conic.solve`` the bridge to general solvers through cvxpy (imported only when called).
+"""
 
 from certlip.solvers import conic, interior_point
 from certlip.solvers.problem import LipSDP, Proposal

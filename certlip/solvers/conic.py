@@ -2,7 +2,8 @@
 
 Nothing is shared with the interior-point method but the statement of the problem: the matrix is written down
 entry by entry from ``g_j`` and ``h_j``. Time and memory grow steeply: beyond about a hundred neurons use
-``interior_point``."""
+``interior_point``.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ def solve(
 
     The solver's point, feasible only up to its tolerance, is mixed with the closed-form start, from a share
     of ``1e-10`` up, until ``M`` is positive definite in floating point. Without a point the closed-form start
-    itself is returned. Raises ``UsageError`` when the solver cannot be used here, with the reason."""
+    itself is returned. Raises ``UsageError`` when the solver cannot be used here, with the reason.
+    """
     began = time.monotonic()
     if solver not in SOLVERS:
         raise UsageError(f"Unknown conic solver {solver!r}: choose one of {', '.join(SOLVERS)}.")
@@ -36,7 +38,7 @@ def solve(
     witness, lower, iterations = start, 0.0, 0
     status: Status = "deadline"
     scale = problem.objective(start[0])
-    # Solvers' tolerances are absolute near zero: bring the optimal value near one, again if the start misjudged it.
+    # Solvers' tolerances are absolute near zero: bring the optimum near one, again if the start misjudged it.
     for _ in range(3):
         if deadline is not None and time.monotonic() >= deadline:
             break
@@ -58,8 +60,7 @@ def available() -> list[tuple[str, bool, str]]:
 def _solved(
     problem: LipSDP, mode: Mode, solver: str, deadline: float | None, scale: float
 ) -> tuple[tuple[Array, Array] | None, float, int, Status]:
-    """Witness, lower estimate, iterations and status of one solve, with the objective divided by
-    ``scale``."""
+    """Witness, lower estimate, iterations and status of one solve, the objective divided by ``scale``."""
     import cvxpy as cp
 
     n0, N, n = problem.inputs, problem.neurons, problem.size
@@ -129,7 +130,7 @@ def _probe(solver: str) -> tuple[bool, str]:
     tiny = cp.Variable((2, 2), PSD=True)
     try:
         cp.Problem(cp.Minimize(cp.trace(tiny)), [tiny[0, 1] == 1]).solve(solver=solver)
-    except Exception as error:  # noqa: BLE001 - each release of MOSEK reports a missing licence with another class
+    except Exception as error:  # a missing licence has an exception class of its own in each release
         return (
             False,
             f"It is installed, but a tiny problem failed ({type(error).__name__}): is there a licence?",

@@ -8,7 +8,8 @@ With ``y = (metric, multipliers)`` and ``A(X)_k = <A_k, X>`` the pair of program
 Mehrotra's predictor-corrector follows ``X S = mu I``, ``y w = mu`` along the HKM direction (Helmberg et al.,
 1996; Kojima et al., 1997; Monteiro, 1997). Both sides start strictly feasible and stay so, ``S`` being
 rebuilt from ``y``: wherever the iteration stops, the multipliers prove a bound and ``<C'C, X>`` shows how far
-it is from the best one. Memory is ``O(n^2)``."""
+it is from the best one. Memory is ``O(n^2)``.
+"""
 
 from __future__ import annotations
 
@@ -39,26 +40,32 @@ def solve(
     """Minimise the squared Lipschitz bound of ``problem`` over all multipliers (or one per layer).
 
     ``tolerance`` is the relative duality gap to reach; ``deadline`` a value of ``time.monotonic()``, looked
-    at between iterations; ``start`` a witness ``(metric, T)`` for ``problem`` to begin from, ignored unless
-    strictly feasible.
+    at between iterations; ``start`` a witness ``(metric, T)`` that the result will not be worse than (up to
+    the last step below), ignored unless it is strictly feasible for ``problem``.
 
     The witness returned is positive definite in floating point on the original data, with a relative slack of
     about ``size^2`` units of roundoff: a point from early in the iteration is mixed in with a share of
-    ``1e-8`` or, where rounding asks for it, more. Only a constant network is answered by the zero metric,
-    which leaves ``M`` singular."""
+    ``1e-8``, or more where rounding asks for it. Neurons with ``a = b != 0``, whose multipliers belong at
+    infinity, can cost digits here: merge them beforehand. Only a constant network is answered by the zero
+    metric, which leaves ``M`` singular.
+    """
     began = time.monotonic()
     reduction = reduce(problem, mode)
-    threads = 1 if reduction.reduced.size < ONE_THREAD_BELOW else None
+    reduced = reduction.reduced
+    threads = 1 if reduced.size < ONE_THREAD_BELOW else None
     with _libraries().limit(limits=threads, user_api="blas"):
-        if not reduction.reduced.C.any():
-            metric, T = reduction.lift(
-                np.zeros(reduction.reduced.inputs), np.zeros(reduction.reduced.neurons)
-            )
+        if not reduced.C.any():
+            metric, T = reduction.lift(np.zeros(reduced.inputs), np.zeros(reduced.neurons))
             return Proposal(metric, T, 0.0, 0.0, 0, time.monotonic() - began, "solved")
-        first = feasible_start(reduction.reduced, mode=mode)
-        cone = ConeProgram.scaled(reduction.reduced, mode, *first)
-        y = _warm(reduction, cone, start) if start is not None else None
-        path = follow(cone, cone.variables(*first) if y is None else y, tolerance, deadline)
+        first = feasible_start(reduced, mode=mode)
+        cone = ConeProgram.scaled(reduced, mode, *first)
+        y = best = cone.variables(*first)
+        if start is not None and (warm := _warm(reduction, cone, start)) is not None:
+            y, best = (
+                (y + warm) / 2,
+                warm,
+            )  # half-way, for a witness near the boundary is a poor place to begin
+        path = follow(cone, y, best, tolerance, deadline)
         metric, T = _slightly_inside(reduction, cone, path)
     lower = float(np.ldexp(path.lower * cone.kappa, 2 * reduction.power))
     seconds = time.monotonic() - began
@@ -67,8 +74,7 @@ def solve(
 
 @dataclass(frozen=True, eq=False)
 class Path:
-    """How the iteration ended: its best point, one well inside the cone within a factor two of the optimum,
-    its gap."""
+    """How the iteration ended: its best ``y``, and one from when the relative gap was last above a half."""
 
     best: Array
     inside: Array
@@ -89,23 +95,25 @@ class Point:
     factor_X: Array
 
 
-def follow(cone: ConeProgram, y: Array, tolerance: float, deadline: float | None) -> Path:
-    """Follow the central path from the strictly feasible ``y`` until the relative gap is at most
-    ``tolerance``."""
+def follow(cone: ConeProgram, y: Array, best: Array, tolerance: float, deadline: float | None) -> Path:
+    """Follow the central path from the strictly feasible ``y`` to a relative gap of ``tolerance``.
+
+    ``best`` is a feasible point known already, perhaps ``y`` itself.
+    """
     point = _first(cone, y)
-    best, inside, lower, gaps = y, y, 0.0, [1.0]
+    inside, lower, gaps = y, 0.0, [1.0]
     status: Status = "stalled"
     while point is not None:
         VX = cone.times(point.X)
         residual = cone.cost - point.w - cone.adjoint(point.X, VX)
-        # Rounding leaves the primal side a little infeasible; weak duality pays for it with the multipliers' size.
+        # Where rounding leaves the primal side infeasible, weak duality pays with the multipliers' size.
         lower = max(lower, float(np.vdot(cone.gram, point.X) - np.abs(residual) @ point.y))
         if cone.cost @ point.y < cone.cost @ best:
             best = point.y
         value = float(cone.cost @ best)
         gaps.append((value - lower) / value)
         if gaps[-1] > 0.5:
-            inside = best
+            inside = point.y
         if gaps[-1] <= tolerance:
             status = "solved"
             break
@@ -146,9 +154,7 @@ def _next(cone: ConeProgram, p: Point, VX: Array) -> Point | None:
         return None
     barrier = cone.adjoint(Z, VZ) + 1.0 / p.y
 
-    def direction(
-        target: float, second: Array | float, second_y: Array | float
-    ) -> tuple[Array, Array, Array]:
+    def direction(target: float, second: Array | float, second_y: Array | float) -> tuple[Array, ...]:
         """``dy, dX, dw`` for ``X S = target I``, given the second-order terms of the predictor."""
         right = target * barrier - cone.cost - second_y
         if isinstance(second, np.ndarray):
@@ -192,7 +198,8 @@ def schur(cone: ConeProgram, X: Array, VX: Array, Z: Array, VZ: Array) -> Array:
 
     ``(g_j'X g_k)(h_k'Z h_j) + (g_j'X h_k)(g_k'Z h_j) + (h_j'X g_k)(h_k'Z g_j) + (h_j'X h_k)(g_k'Z g_j)``; for
     the metric's ``e_k e_k'`` the products are ``X_kg Z_hk + X_kh Z_gk`` and ``X_kk Z_kk``. Shared variables
-    add up their entries."""
+    add up their entries.
+    """
     n0 = cone.inputs
     gXg, gXh, hXh, xXg, xXh = _slope_products(cone, X, VX)
     gZg, gZh, hZh, xZg, xZh = _slope_products(cone, Z, VZ)
@@ -209,8 +216,7 @@ def schur(cone: ConeProgram, X: Array, VX: Array, Z: Array, VZ: Array) -> Array:
 
 
 def _slope_products(cone: ConeProgram, X: Array, VX: Array) -> tuple[Array, Array, Array, Array, Array]:
-    """``g'Xg, g'Xh, h'Xh`` and, for the input's rows of ``X``, ``Xg, Xh``; ``g = e - a v``, ``h = e - b
-    v``."""
+    """``g'Xg, g'Xh, h'Xh`` and ``Xg, Xh`` in the rows of the input, for ``g = e - a v``, ``h = e - b v``."""
     n0, a, b = cone.inputs, cone.a[:, None], cone.b[:, None]
     zXz, vXz, xXz, xXv = X[n0:, n0:], VX[:, n0:], X[:n0, n0:], VX[:, :n0].T
     vXv = cone.times(np.ascontiguousarray(VX.T))
@@ -246,13 +252,12 @@ def _slightly_inside(reduction: Reduction, cone: ConeProgram, path: Path) -> tup
 
 
 def _to_boundary(L: Array, D: Array, *, rough: bool = False) -> float:
-    """About the largest step with ``L L' + step D >= 0``: a Lanczos estimate of ``lambda_max(-L^-1 D
-    L^-T)``."""
+    """About the largest step with ``L L' + step D >= 0``, from Lanczos steps on ``-L^-1 D L^-T``."""
     n = L.shape[0]
     most, accuracy = (min(n, 20), 0.1) if rough else (min(n, 40), 0.05)
     basis, diagonal, below = np.empty((most, n)), np.empty(most), np.empty(most)
     q = np.random.default_rng(0).standard_normal(n)
-    q /= np.linalg.norm(q)
+    q /= float(np.linalg.norm(q))
     largest = 0.0
     for k in range(most):
         basis[k] = q
@@ -260,11 +265,11 @@ def _to_boundary(L: Array, D: Array, *, rough: bool = False) -> float:
         diagonal[k] = q @ basis[k]
         for _ in range(2):
             q -= (basis[: k + 1] @ q) @ basis[: k + 1]
-        below[k] = np.linalg.norm(q)
+        below[k] = float(np.linalg.norm(q))
         last = k == most - 1 or below[k] <= 1e-12 * np.abs(diagonal[: k + 1]).max()
         if last or k % 4 == 3:
             values, vectors = eigh_tridiagonal(diagonal[: k + 1], below[:k], select="i", select_range=(k, k))
-            error = below[k] * abs(vectors[-1, 0])
+            error = float(below[k] * abs(vectors[-1, 0]))
             largest = float(values[0] + error)
             if last or error <= accuracy * abs(values[0]) or largest < 0.5:
                 break
@@ -287,7 +292,7 @@ def _cholesky(matrix: Array) -> Array | None:
 
 
 def _inverse(factor: Array) -> Array:
-    lower = np.tril(lapack.dpotri(factor, lower=1)[0])
+    lower: Array = np.tril(lapack.dpotri(factor, lower=1)[0])
     return lower + np.tril(lower, -1).T
 
 

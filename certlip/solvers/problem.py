@@ -70,12 +70,13 @@ class LipSDP:
 
     @property
     def neurons(self) -> int:
-        return self.V.shape[0]
+        """``N``."""
+        return len(self.a)
 
     @property
     def size(self) -> int:
         """The order of ``M``."""
-        return self.V.shape[1]
+        return self.inputs + len(self.a)
 
     @property
     def blocks(self) -> list[slice]:
@@ -99,16 +100,16 @@ class LipSDP:
 
 @dataclass(frozen=True, eq=False)
 class Proposal:
-    """What a solver offers: a witness ``(metric, multipliers)`` to be proved, on the data as given by the
-    user.
+    """A solver's offer: a witness ``(metric, multipliers)``, to be proved, for the problem as given.
 
     ``objective`` is the squared bound that the witness would prove, ``lower`` the solver's estimate from
     below of the best value in its mode: their gap shows what more solving could gain. ``status`` tells where
     the witness comes from and is never a proof:
 
-    ``"solved"``    the relative gap reached the tolerance, ``"deadline"``  time ran out: a valid candidate,
-    not the best one, ``"stalled"``   rounding, the limit of iterations or a failed solver stopped the
-    progress before the tolerance."""
+    ``"solved"``    the relative gap reached the tolerance (the last step, inwards, may add a little to it),
+    ``"deadline"``  time ran out: a candidate, but not the best one,
+    ``"stalled"``   rounding, the limit of iterations or a failed solver stopped the progress before that.
+    """
 
     metric: Array
     multipliers: Array
@@ -125,8 +126,7 @@ class Proposal:
 
 
 def add_multipliers(M: Array, V: Array, a: Array, b: Array, T: Array, rows: NDArray[np.intp]) -> None:
-    """Add ``sum_j T_j (g_j h_j' + h_j g_j')`` to ``M`` in place, for neurons ``V, a, b`` that own the
-    ``rows`` of ``M``."""
+    """Add ``sum_j T_j (g_j h_j' + h_j g_j')`` to ``M`` in place; neuron ``j`` owns the row ``rows[j]``."""
     coupling = (T * (a + b))[:, None] * V
     M[rows] -= coupling
     M[:, rows] -= coupling.T
@@ -138,20 +138,19 @@ def add_multipliers(M: Array, V: Array, a: Array, b: Array, T: Array, rows: NDAr
 
 @dataclass(frozen=True, eq=False)
 class ConeProgram:
-    """A ``LipSDP`` as ``min cost'y`` over ``y >= 0``, ``S(y) = sum_k y_k A_k - gram >= 0``, in well-scaled
-    coordinates.
+    """A ``LipSDP`` as ``min cost'y`` over ``y >= 0``, ``sum_k y_k A_k - gram >= 0``, in good coordinates.
 
     ``y`` holds the metric's variables, then one multiplier per neuron (or layer). The substitution ``xi = D
     xi_s`` and a division by ``kappa`` give the start's matrix a diagonal and a value near one. ``D`` and
     ``kappa`` are powers of two, so that not a digit changes; without them deep networks drown in the
-    tolerance. Entry ``j`` of ``(metric, T)`` is ``weight_j y_k / scale_j``."""
+    tolerance. Entry ``j`` of ``(metric, T)`` is ``weight_j y_k / scale_j``.
+    """
 
     V: Array
     a: Array
     b: Array
     inputs: int
     layers: tuple[int, ...]
-    metrics: int
     gram: Array
     cost: Array
     kappa: float
@@ -177,7 +176,7 @@ class ConeProgram:
         sizes += list(problem.layers) if mode == "layer" else [1] * neurons
         starts = np.cumsum([0, *sizes[:-1]])
         group = np.repeat(np.arange(len(sizes)), sizes)
-        mean = np.add.reduceat(scale, starts) / sizes
+        mean: Array = np.add.reduceat(scale, starts) / sizes
         cost = np.zeros(len(sizes))
         cost[:metrics] = 1.0 / (kappa * mean[:metrics])
         strips = []
@@ -186,17 +185,17 @@ class ConeProgram:
             if used.size:
                 columns = slice(int(used[0]), int(used[-1]) + 1)
                 strips.append((rows, columns, np.ascontiguousarray(V[rows, columns])))
-        return cls(
-            V=V, a=problem.a, b=problem.b, inputs=n0, layers=problem.layers, metrics=metrics, gram=C.T @ C, cost=cost,
-            kappa=kappa, scale=scale, weight=scale / mean[group], group=group, starts=starts, strips=tuple(strips),
-        )  # fmt: skip
+        a, b, layers, weight = problem.a, problem.b, problem.layers, scale / mean[group]
+        return cls(V, a, b, n0, layers, C.T @ C, cost, kappa, scale, weight, group, starts, tuple(strips))
 
     def variables(self, metric: Array, T: Array) -> Array:
         """``y`` for a witness; a layer's multipliers are averaged where the program has only one."""
         entries = np.concatenate((metric, T)) * self.scale / self.weight
-        return np.add.reduceat(entries, self.starts) / np.bincount(self.group)
+        y: Array = np.add.reduceat(entries, self.starts) / np.bincount(self.group)
+        return y
 
     def witness(self, y: Array) -> tuple[Array, Array]:
+        """``(metric, T)`` for ``y``."""
         entries = self.weight * y[self.group] / self.scale
         return entries[: self.inputs], entries[self.inputs :]
 
@@ -204,7 +203,7 @@ class ConeProgram:
         """``sum_k y_k A_k``."""
         entries = self.weight * y[self.group]
         S = np.zeros(self.gram.shape)
-        x, z = np.split(np.arange(S.shape[0]), [self.inputs])
+        x, z = np.arange(self.inputs), np.arange(self.inputs, len(S))
         add_multipliers(S, self.V, self.a, self.b, entries[self.inputs :], z)
         S[x, x] += entries[: self.inputs]
         return S
@@ -230,11 +229,10 @@ class ConeProgram:
         return product
 
     def adjoint(self, X: Array, VX: Array) -> Array:
-        """``A(X)_k = <A_k, X>`` for symmetric ``X``: ``2 g_j'X h_j`` for a multiplier, ``X_kk`` for the
-        metric."""
+        """``A(X)_k = <A_k, X>``, ``X`` symmetric: ``2 g_j'X h_j`` per multiplier, ``X_kk`` for the metric."""
         n0 = self.inputs
         value = X.diagonal().copy()
-        value[n0:] -= (self.a + self.b) * VX[:, n0:].diagonal()
+        value[n0:] -= (self.a + self.b) * np.diagonal(VX[:, n0:])
         value[n0:] += self.a * self.b * np.einsum("ij,ij->i", VX, self.V)
         value[n0:] *= 2.0
         return np.add.reduceat(self.weight * value, self.starts)
@@ -243,7 +241,8 @@ class ConeProgram:
         """A strictly feasible ``X``, i.e. ``X > 0``, ``A(X) < cost``: the covariance of ``xi`` for random
         inputs when ``z = m v + noise``, ``m = (a + b)/2``. Noise of variance ``e`` leaves neuron ``j`` the
         slack ``2 (r^2 E v^2 - e)``, ``r = (b - a)/2``; nine tenths of what the slopes allow keeps both
-        positive."""
+        positive.
+        """
         n0 = end = self.inputs
         X = np.zeros(self.gram.shape)
         x = np.arange(n0)
@@ -255,7 +254,7 @@ class ConeProgram:
             X[:end, z] = X[z, :end].T
             covariance = V @ X[:end, :end] @ V.T
             allowed = r**2 * covariance.diagonal()
-            # A neuron that cannot move may be in a layer that can: it borrows a little noise from the shared budget.
+            # A neuron that cannot move may be in a layer that can: it borrows some of the shared noise.
             weight, group = self.weight[z], self.group[z] - self.group[end]
             average = np.bincount(group, weight * allowed) / np.bincount(group, weight)
             X[z, z] = m[:, None] * covariance * m + np.diag(0.9 * np.maximum(allowed, 1e-3 * average[group]))

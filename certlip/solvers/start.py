@@ -1,9 +1,10 @@
 """What happens before the first iteration: exact reductions, and strictly feasible points in closed form.
 
 The two sweeps cost about one Cholesky factorisation each; the better result is taken. They generalise
-ECLipsE-Fast (Xu and Sivaranjani, 2024) to graphs and to any slopes; on chains neither is worse than the
-product of the layers' norms, but for the few percent of slack that both keep so that ``M > 0`` holds with
-room for rounding."""
+ECLipsE-Fast (Xu and Sivaranjani, 2024) to graphs and to any slopes; on chains of equal slopes
+neither is worse than the product of the layers' norms, but for the few percent of slack that both keep so
+that ``M > 0`` holds with room for rounding.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cholesky, solve_triangular
+from scipy.linalg import cholesky, qr, solve_triangular
 
 from certlip.solvers.problem import Array, LipSDP, Mode, add_multipliers
 
@@ -25,13 +26,12 @@ def feasible_start(problem: LipSDP, *, mode: Mode = "layer") -> tuple[Array, Arr
 
     ``T`` is constant on each layer in mode ``"layer"``; mode ``"neuron"`` also tries multipliers that balance
     what a neuron receives against what is asked of it. Dead neurons, zero layers and slopes with ``a = b``
-    are allowed."""
+    are allowed.
+    """
     candidates = [backward_sweep(problem), forward_sweep(problem)]
     if mode == "neuron":
         candidates.append(backward_sweep(problem, balanced=True))
-    # A sweep whose numbers overflow offers no candidate; the first one never divides and is the last resort.
-    finite = [c for c in candidates if np.isfinite(c[0]).all() and np.isfinite(c[1]).all()] or candidates[:1]
-    return min(finite, key=lambda candidate: problem.objective(candidate[0]))
+    return min(candidates, key=lambda candidate: problem.objective(candidate[0]))
 
 
 def backward_sweep(problem: LipSDP, *, balanced: bool = False) -> tuple[Array, Array]:
@@ -41,7 +41,8 @@ def backward_sweep(problem: LipSDP, *, balanced: bool = False) -> tuple[Array, A
     on its diagonal block, and the trailing block of ``M`` is positive iff ``2 T_k > K``, the fixed part's
     Schur complement. With ``s`` the smallest feasible multiple of the layer's weights, ``(1 + |m|/r) s``, ``m
     = (a + b)/2``, ``r = (b - a)/2``, is what costs the earlier layers least (``2 s`` for ReLU); the metric is
-    found last, likewise."""
+    found last, likewise.
+    """
     n0 = problem.inputs
     M = -(problem.C.T @ problem.C)
     T = np.zeros(problem.neurons)
@@ -50,18 +51,20 @@ def backward_sweep(problem: LipSDP, *, balanced: bool = False) -> tuple[Array, A
     for block in reversed(problem.blocks):
         rows = np.arange(n0 + block.start, n0 + block.stop)
         coupling = solve_triangular(factor, M[np.ix_(order, rows)], lower=True, check_finite=False)
-        K = coupling.T @ coupling - M[np.ix_(rows, rows)]
+        corner = M[np.ix_(rows, rows)]
+        K = coupling.T @ coupling - corner
         incoming = np.linalg.norm(problem.V[block], axis=1)
         weights = _balance(K, incoming) if balanced else np.ones(rows.size)
         least = _largest_eigenvalue(K / np.sqrt(np.outer(weights, weights)))
-        floor = NEGLIGIBLE * max(float(T.max(initial=0.0)), float(np.abs(K).max())) or 1.0
+        floor = NEGLIGIBLE * max(float(T.max(initial=0.0)), float(np.abs(corner).max())) or 1.0
         twice = max(least, floor) * _overshoot(problem.a[block], problem.b[block], incoming) * weights
         T[block] = 0.5 * twice
         factor = _bordered(factor, coupling, np.diag(twice) - K)
         order = np.concatenate((order, rows))
         add_multipliers(M, problem.V[block], problem.a[block], problem.b[block], T[block], rows)
     coupling = solve_triangular(factor, M[order, :n0], lower=True, check_finite=False)
-    return _least_metric(problem, coupling.T @ coupling - M[:n0, :n0]), T
+    floor = NEGLIGIBLE * float(np.abs(M[:n0, :n0]).max()) or 1.0
+    return _least_metric(problem, coupling.T @ coupling - M[:n0, :n0], floor), T
 
 
 def forward_sweep(problem: LipSDP) -> tuple[Array, Array]:
@@ -70,7 +73,8 @@ def forward_sweep(problem: LipSDP) -> tuple[Array, Array]:
     ``S`` is the inverse of ``M``'s leading block, without ``C'C``, at ``rho = 1``. Layer ``k`` may take any
     ``T_k`` with ``I - R V S V' R > 0``, ``R = r sqrt(2 T_k)``; then ``S`` grows by ``S V'R (I - R V S V'R)^-1
     R V S`` and, with ``z = m v + e``, by the rows of ``z``. At the end ``rho = lambda_max(C S C')``, and
-    ``T`` scales with ``rho``."""
+    ``T`` scales with ``rho``.
+    """
     n0, n = problem.inputs, problem.size
     S = np.zeros((n, n))
     S[:n0, :n0] = np.eye(n0)
@@ -97,19 +101,17 @@ def forward_sweep(problem: LipSDP) -> tuple[Array, Array]:
     return np.full(n0, rho), rho * twice / 2
 
 
-def _least_metric(problem: LipSDP, K: Array) -> Array:
+def _least_metric(problem: LipSDP, K: Array, floor: float) -> Array:
     """A metric with ``P > K``: ``rho I``, or for linf the better of that and ``K``'s absolute row sums."""
-    floor = NEGLIGIBLE * float(np.abs(K).max()) or 1.0
     metric = np.full(problem.inputs, SLACK * max(_largest_eigenvalue(K), floor))
-    if problem.norm == "linf":
-        dominant = SLACK * np.maximum(np.abs(K).sum(axis=1), floor)
-        metric = min(metric, dominant, key=np.sum)
-    return metric
+    if problem.norm == "l2":
+        return metric
+    dominant: Array = SLACK * np.maximum(np.abs(K).sum(axis=1), floor)
+    return dominant if dominant.sum() < metric.sum() else metric
 
 
 def _overshoot(a: Array, b: Array, incoming: Array) -> float:
-    """``1 + |m|/r`` averaged over the neurons that can move, within what keeps the factorisation well
-    conditioned."""
+    """``1 + |m|/r`` averaged over the neurons that can move, within what keeps ``M`` well conditioned."""
     m, r = (a + b) / 2, (b - a) / 2
     alive = (r > 0) & (incoming > 0)
     if not alive.any():
@@ -122,8 +124,9 @@ def _balance(K: Array, incoming: Array) -> Array:
     asked = np.sqrt(np.maximum(np.diag(K), NEGLIGIBLE * float(np.abs(K).max())))
     if not asked.any() or not incoming.any():
         return np.ones(asked.size)
-    weights = asked / np.maximum(incoming, NEGLIGIBLE * incoming.max())
-    return np.maximum(weights / weights.max(), NEGLIGIBLE)
+    weights: Array = asked / np.maximum(incoming, NEGLIGIBLE * incoming.max())
+    weights = np.maximum(weights / weights.max(), NEGLIGIBLE)
+    return weights
 
 
 def _bordered(factor: Array, coupling: Array, corner: Array) -> Array:
@@ -146,7 +149,8 @@ class Reduction:
 
     ``kept`` lists the neurons of ``original`` that ``reduced`` still has; the others are linear in the
     earlier ones. ``reduced`` describes the network divided by ``2**power``; its ``C`` is zero if and only if
-    the network is constant."""
+    the network is constant.
+    """
 
     original: LipSDP
     reduced: LipSDP
@@ -160,7 +164,8 @@ class Reduction:
         A linear neuron's multiplier belongs at infinity; a finite one is enough. With ``z = a v + s`` for
         these neurons, ``M`` in the coordinates ``(x, z_kept, s)`` begins with the reduced matrix, and a
         linear neuron has slopes ``[0, b - a]``: a backward sweep over ``s`` finds ``2 T > K``, here as the
-        absolute row sums of the Schur complement ``K``."""
+        absolute row sums of the Schur complement ``K``.
+        """
         p = self.original
         full = np.zeros(p.neurons)
         full[self.kept] = np.ldexp(T, 2 * self.power)
@@ -174,11 +179,8 @@ class Reduction:
         M = change.T @ p.matrix(metric, full) @ change
         V = p.V @ change
         # The zero witness of a constant network leaves nothing of M outside s.
-        order = (
-            np.concatenate((np.arange(p.inputs), p.inputs + self.kept))
-            if metric.any()
-            else np.zeros(0, dtype=int)
-        )
+        rest = np.concatenate((np.arange(p.inputs), p.inputs + self.kept))
+        order = rest if metric.any() else rest[:0]
         factor = cholesky(M[np.ix_(order, order)], lower=True) if order.size else np.zeros((0, 0))
         for block in reversed(p.blocks):
             found = linear[(linear >= block.start) & (linear < block.stop)]
@@ -216,7 +218,8 @@ def reduce(problem: LipSDP, mode: Mode) -> Reduction:
     Linear neurons (``a = b``, or nothing read) are substituted; in mode ``"layer"`` only whole linear layers
     are. For l2, ``x`` enters through ``[V_x; C_x]`` alone: with fewer non-zero rows than inputs, a QR
     factorisation turns ``x`` into as many coordinates (never for linf, whose metric has an axis of its own
-    per input). Tall ``C`` becomes its factor ``R``, and ``C`` is divided by a power of two."""
+    per input). Tall ``C`` becomes its factor ``R``, and ``C`` is divided by a power of two.
+    """
     n0, V, C = problem.inputs, problem.V.copy(), problem.C
     linear = np.zeros(problem.neurons, dtype=bool)
     for block in problem.blocks:
@@ -230,28 +233,30 @@ def reduce(problem: LipSDP, mode: Mode) -> Reduction:
     power = int(np.frexp(np.abs(C).max(initial=0.0))[1])
     C = np.ldexp(C, -power)
     if C.shape[0] > C.shape[1]:
-        C = np.linalg.qr(C, mode="r")
-    inputs = n0
-    if problem.norm == "l2":
-        reading = np.concatenate((V[:, :n0].any(axis=1), C[:, :n0].any(axis=1)))
-        inputs = max(int(np.count_nonzero(reading)), 1)
-        if inputs < n0:
-            narrow = np.zeros((reading.size, inputs))
-            if reading.any():
-                narrow[reading] = np.linalg.qr(np.concatenate((V[:, :n0], C[:, :n0]))[reading].T, mode="r").T
-            V = np.concatenate((narrow[: kept.size], V[:, n0:]), axis=1)
-            C = np.concatenate((narrow[kept.size :], C[:, n0:]), axis=1)
-        else:
-            inputs = n0
+        C = _triangle(C)
+    inputs, reading = n0, np.concatenate((V, C))[:, :n0]
+    used = reading.any(axis=1)
+    if problem.norm == "l2" and used.sum() < n0:
+        inputs = max(int(used.sum()), 1)
+        narrow = np.zeros((used.size, inputs))
+        if used.any():
+            narrow[used] = _triangle(reading[used].T).T
+        V = np.concatenate((narrow[: kept.size], V[:, n0:]), axis=1)
+        C = np.concatenate((narrow[kept.size :], C[:, n0:]), axis=1)
     sizes = (int(np.count_nonzero(~linear[block])) for block in problem.blocks)
     layers = tuple(size for size in sizes if size)
     reduced = LipSDP(V, C, inputs, problem.a[kept], problem.b[kept], layers, problem.norm)
     return Reduction(problem, reduced, mode, kept, power)
 
 
+def _triangle(matrix: Array) -> Array:
+    """``R`` of ``matrix = Q R``."""
+    triangle: Array = qr(matrix, mode="r", check_finite=False)[0][: matrix.shape[1]]
+    return triangle
+
+
 def _substituted(rows: Array, V: Array, a: Array, linear: NDArray[np.intp]) -> Array:
-    """``rows`` with ``z_j = a_j V_j xi`` for the ``linear`` neurons, whose own rows of ``V`` are substituted
-    already."""
+    """``rows`` with ``z_j = a_j V_j xi`` for the ``linear`` neurons, whose rows of ``V`` are done already."""
     if not linear.size:
         return rows
     columns = V.shape[1] - V.shape[0] + linear
@@ -261,13 +266,14 @@ def _substituted(rows: Array, V: Array, a: Array, linear: NDArray[np.intp]) -> A
 
 
 def is_interior(problem: LipSDP, metric: Array, T: Array) -> bool:
-    """Whether ``M``, scaled to a unit diagonal, has a Cholesky factorisation after losing ``4 size^2 u``: no
-    proof."""
+    """Whether ``M``, scaled to a unit diagonal, has a Cholesky factor less ``4 size^2 u``: not a proof."""
     M = problem.matrix(metric, T)
     diagonal = M.diagonal()
     if not np.isfinite(M).all() or diagonal.min() <= 0:
         return False
-    M /= np.sqrt(np.outer(diagonal, diagonal))
+    scale = 1.0 / np.sqrt(diagonal)
+    M *= scale
+    M *= scale[:, None]
     M[np.diag_indices_from(M)] -= 4.0 * problem.size**2 * np.finfo(np.float64).epsneg
     try:
         cholesky(M, lower=True, overwrite_a=True, check_finite=False)

@@ -65,8 +65,11 @@ class BoundTable:
 
     def _run(self, certifier: Certifier, output: Output, deadline: float | None) -> Bound:
         graph = self._select(output)
-        if isinstance(certifier, LipSDP) and output.kind in ("pair", "logit") and self._graph.output_size > 2:
-            if certifier.supports(graph, self.norm) is None and certifier.seconds_for_start(graph, self.norm) > _OWN_SECONDS:
+        if type(certifier) is LipSDP and output.kind in ("pair", "logit") and self._graph.output_size > 2:
+            if (
+                certifier.supports(graph, self.norm) is None
+                and certifier.seconds_for_start(graph, self.norm) > _OWN_SECONDS
+            ):
                 return self._from_shared(certifier, graph, output, deadline)
         return run(certifier, graph, output, self.norm, deadline, self._patient)
 
@@ -79,8 +82,16 @@ class BoundTable:
             whole = self._bounds[ALL].get(certifier.name)
             if whole is None or not whole.proved:
                 note = "the program for the whole output was not solved in time" if whole is None else whole.note
-                return Bound(certifier.name, output=output, norm=self.norm, value=float("inf"), proved=False,
-                             seconds=time.monotonic() - began, note=note, details={"status": "deadline"})
+                return Bound(
+                    certifier.name,
+                    output=output,
+                    norm=self.norm,
+                    value=float("inf"),
+                    proved=False,
+                    seconds=time.monotonic() - began,
+                    note=note,
+                    details={"status": "deadline"},
+                )
             try:
                 self._shared = SharedMultipliers(self._select(ALL), self.norm, Witness(whole.witness))
             except np.linalg.LinAlgError:

@@ -71,7 +71,9 @@ def make_dataset(inputs, targets, model: Model, limit: int | None = None, where:
     values = stored.astype(np.float64)
     if not np.isfinite(values).all():
         raise UsageError(f"{where} holds NaN, infinite or overflowing inputs; clean them first")
-    return Dataset(values, None if targets is None else _check_targets(np.asarray(targets), len(inputs), model, where, limit))
+    return Dataset(
+        values, None if targets is None else _check_targets(np.asarray(targets), len(inputs), model, where, limit)
+    )
 
 
 def input_type(model: Model) -> np.dtype:
@@ -93,13 +95,17 @@ def _check_targets(targets: np.ndarray, count: int, model: Model, where: str, li
         labels = flat[:, 0].astype(np.int64)
         classes = max(2, model.graph.output_size)
         if labels.min() < 0 or labels.max() >= classes:
-            raise UsageError(f"{where} holds labels from {labels.min()} to {labels.max()}, the model has classes 0 to {classes - 1}")
+            raise UsageError(
+                f"{where} holds labels from {labels.min()} to {labels.max()}, the model has classes 0 to {classes - 1}"
+            )
         return labels
     values = flat.astype(np.float64)
     if not np.isfinite(values).all():
         raise UsageError(f"{where} holds NaN or infinite targets; clean them first")
     if flat.shape[1] not in (1, model.graph.output_size):
-        raise UsageError(f"{where} holds {flat.shape[1]} targets a sample, the model has {model.graph.output_size} outputs")
+        raise UsageError(
+            f"{where} holds {flat.shape[1]} targets a sample, the model has {model.graph.output_size} outputs"
+        )
     return values
 
 
@@ -116,7 +122,9 @@ def _read_npz(path: Path):
             targets = next((data[name] for name in _LABEL_NAMES if name in data.files), None)
             names = ", ".join(data.files)
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise UsageError(f"{path} is not a readable .npz file of plain arrays ({error}); store x and y with numpy.savez") from error
+        raise UsageError(
+            f"{path} is not a readable .npz file of plain arrays ({error}); store x and y with numpy.savez"
+        ) from error
     if inputs is None:
         raise UsageError(f"{path} holds the arrays {names or 'none'}; name the inputs x and the labels y")
     return inputs, targets
@@ -128,7 +136,9 @@ def _read_csv(path: Path, model: Model):
         with path.open(newline="", encoding="utf-8-sig") as stream:
             rows = [row for row in csv.reader(stream) if any(cell.strip() for cell in row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path} is not a readable .csv file ({error}); store rows of comma-separated numbers") from error
+        raise UsageError(
+            f"{path} is not a readable .csv file ({error}); store rows of comma-separated numbers"
+        ) from error
     header = None
     if rows and not all(map(_is_number, rows[0])):
         header, rows = [cell.strip() for cell in rows[0]], rows[1:]

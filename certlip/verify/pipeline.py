@@ -18,7 +18,7 @@ from certlip.proofs.counterexample import is_within, violates_label, violates_to
 from certlip.proofs.margin import certified_radius, is_certified, label_margins, output_balls
 from certlip.properties import Output
 from certlip.properties.outputs import ALL, DECISION, margins_graph, select
-from certlip.rigor.rounding import Array
+from certlip.rigor.rounding import Array, down
 from certlip.verify.attack import attack_label, attack_tolerance, representable
 from certlip.verify.bounds import BoundTable
 from certlip.verify.dataset import Dataset, input_type
@@ -71,8 +71,12 @@ class Verifier:
     """Decides samples of one model for one question; bounds are shared between samples."""
 
     def __init__(
-        self, model: Model, question: Question, method: str = "auto",
-        progress: Callable[[str], None] = lambda message: None, seed: int = 0,
+        self,
+        model: Model,
+        question: Question,
+        method: str = "auto",
+        progress: Callable[[str], None] = lambda message: None,
+        seed: int = 0,
     ):
         self.model, self.question, self._seed = model, question, seed
         self.table = BoundTable(model.graph, question.norm, method, progress)
@@ -93,27 +97,31 @@ class Verifier:
     def decide(self, index: int, x: Array, target, deadline: float | None) -> SampleResult:
         """The verdict on one sample, x of the model's input shape."""
         began = time.monotonic()
-        result = self._classify(index, x, target, deadline) if self.is_classifier else self._regress(index, x, deadline)
-        return replace(result, seconds=time.monotonic() - began)
+        blank, margins, rivals = self._open(index, x, target)
+        if blank.status is not Status.MISCLASSIFIED:
+            blank = self._resolve(blank, margins, rivals, x, deadline)
+        return replace(blank, seconds=time.monotonic() - began)
 
-    def _classify(self, index: int, x: Array, target, deadline: float | None) -> SampleResult:
+    def _open(self, index: int, x: Array, target) -> tuple[SampleResult, Array, list[tuple[int, Output]]]:
+        """The undecided result of a sample, its margins, and which bound each margin is held against."""
+        tolerance = self.question.tolerance
+        if tolerance is not None:
+            value = self.scores(x[None]).reshape(-1).tolist()
+            predicted = value[0] if len(value) == 1 else value
+            margin = down(float(tolerance))
+            return (
+                SampleResult(index, None, predicted, Status.UNKNOWN, margin, 0.0, "", 0.0),
+                np.array([margin]),
+                [(0, ALL)],
+            )
         outputs = output_balls(self.scores, x[None])[0]
-        predicted = int(outputs.mid[0] > 0) if outputs.mid.size == 1 else int(outputs.mid.argmax())
-        label = predicted if target is None else int(target)
+        winner = int(outputs.mid[0] > 0) if outputs.mid.size == 1 else int(outputs.mid.argmax())
+        label = winner if target is None else int(target)
         margins = label_margins(outputs, label)
-        blank = SampleResult(index, label, predicted, Status.UNKNOWN, float(margins.min()), 0.0, "", 0.0)
-        if predicted != label:
-            return replace(blank, status=Status.MISCLASSIFIED, method="prediction")
-        rivals = self.rivals(label)
-        return self._resolve(blank, margins, rivals, x, deadline)
-
-    def _regress(self, index: int, x: Array, deadline: float | None) -> SampleResult:
-        value = self.scores(x[None]).reshape(-1).tolist()
-        tolerance = float(self.question.tolerance or 0)
-        blank = SampleResult(
-            index, None, value[0] if len(value) == 1 else value, Status.UNKNOWN, tolerance, 0.0, "", 0.0
-        )
-        return self._resolve(blank, None, [(0, ALL)], x, deadline)
+        status = Status.UNKNOWN if winner == label else Status.MISCLASSIFIED
+        method = "" if winner == label else "prediction"
+        blank = SampleResult(index, label, winner, status, float(margins.min()), 0.0, method, 0.0)
+        return blank, margins, self.rivals(label)
 
     def _resolve(self, blank: SampleResult, margins, rivals, x: Array, deadline: float | None) -> SampleResult:
         """Cheapest bound, then attack, then the remaining bounds, each only against rivals not yet excluded."""
@@ -148,23 +156,37 @@ class Verifier:
     def _with_radius(self, result: SampleResult, margins, rivals) -> SampleResult:
         """Fill in radius, method and the bounds used, from the best bounds known now."""
         bounds = [self.table.best(output) for _, output in rivals]
-        if any(bound is None for bound in bounds) or result.status is Status.MISCLASSIFIED:
+        if any(bound is None for bound in bounds):
             return result
         known = [bound for bound in bounds if bound is not None]
-        heights = [result.margin if margins is None else float(margins[k]) for k, _ in rivals]
-        radii = [certified_radius(height, bound.value) for height, bound in zip(heights, known, strict=True)]
+        radii = [certified_radius(float(margins[k]), bound.value) for (k, _), bound in zip(rivals, known, strict=True)]
         tightest = int(np.argmin(radii))
         method = known[tightest].method if result.status is not Status.FALSIFIED else result.method
         return replace(result, radius=radii[tightest], method=method, bounds=tuple(known))
 
+    def measure(self, index: int, x: Array, target, deadline: float | None) -> SampleResult:
+        """Margin and certified radius from the best bounds of every method, without an attack or a given eps."""
+        began = time.monotonic()
+        blank, margins, rivals = self._open(index, x, target)
+        if blank.status is not Status.MISCLASSIFIED:
+            for _, output in rivals:
+                for _ in self.table.refine(output, deadline):
+                    pass
+            complete = all(self.table.is_complete(output) for _, output in rivals)
+            blank = self._with_radius(blank, margins, rivals)
+            status = Status.CERTIFIED if blank.radius > 0 else Status.UNKNOWN if complete else Status.TIMEOUT
+            blank = replace(blank, status=status)
+        return replace(blank, seconds=time.monotonic() - began)
+
     def refresh(self, result: SampleResult, x: Array) -> SampleResult:
-        """Radius from the bounds that later samples have refined since."""
+        """Status and radius from the bounds that later samples have refined since; a verdict never gets weaker."""
         if result.status in (Status.MISCLASSIFIED, Status.ERROR):
             return result
-        if not self.is_classifier:
-            return self._with_radius(result, None, [(0, ALL)])
-        margins = label_margins(output_balls(self.scores, x[None])[0], int(result.label or 0))
-        return self._with_radius(result, margins, self.rivals(int(result.label or 0)))
+        _, margins, rivals = self._open(result.index, x, result.label)
+        undecided = result.status in (Status.UNKNOWN, Status.TIMEOUT)
+        if undecided and all(self._holds(margins, rival) for rival in rivals):
+            result = replace(result, status=Status.CERTIFIED)
+        return self._with_radius(result, margins, rivals)
 
     def _attack(self, x: Array, label: int | None, deadline: float | None) -> Array | None:
         """A point that provably violates, and whose execution by the runtime agrees."""
@@ -195,9 +217,14 @@ _END = object()
 
 
 def verify_samples(
-    verifier: Verifier, data: Dataset, timeout: float | None = None, total_timeout: float | None = None
+    verifier: Verifier,
+    data: Dataset,
+    timeout: float | None = None,
+    total_timeout: float | None = None,
+    decide: Callable[[Verifier, int, Array, object, float | None], SampleResult] = Verifier.decide,
 ) -> Iterator[SampleResult]:
-    """Decide every sample, in order. timeout: seconds for each, total_timeout: for the run.
+    """Decide every sample, in order. timeout: seconds for each, total_timeout: for the run; `decide` is the verifier's
+    method that does it (`Verifier.decide` or `Verifier.measure`).
 
     A sample reached after the total time has passed is a timeout. An unexpected failure on one sample is reported as
     its status "error" and the rest go on.
@@ -211,8 +238,10 @@ def verify_samples(
         deadlines = [now + timeout if timeout is not None else None, end]
         deadline = min((d for d in deadlines if d is not None), default=None)
         try:
-            yield verifier.decide(index, x, None if labels is None else labels[index], deadline)
+            yield decide(verifier, index, x, None if labels is None else labels[index], deadline)
         except (ArithmeticError, ValueError, MemoryError, np.linalg.LinAlgError) as error:
             label = None if labels is None else int(labels[index])
             note = f"{type(error).__name__}: {error}"
-            yield SampleResult(index, label, float("nan"), Status.ERROR, float("nan"), 0.0, "", time.monotonic() - now, note=note)
+            yield SampleResult(
+                index, label, float("nan"), Status.ERROR, float("nan"), 0.0, "", time.monotonic() - now, note=note
+            )

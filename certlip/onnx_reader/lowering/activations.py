@@ -2,43 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import exp
+
 import numpy as np
 
+from certlip.graph import Operator
 from certlip.onnx_reader.builder import Call, NotLowered, Value
-from certlip.onnx_reader.patterns import GELU, SILU
-from certlip.ops import (
-    Abs,
-    Clip,
-    Elu,
-    Gelu,
-    LeakyRelu,
-    Relu,
-    Sigmoid,
-    Silu,
-    Softplus,
-    Tanh,
-    TanhGelu,
-)
+from certlip.onnx_reader.lowering.arithmetic import reciprocal
+from certlip.onnx_reader.patterns import GELU, SILU, SOFTPLUS_TAIL
+from certlip.ops import Abs, Clip, Elu, Gelu, LeakyRelu, Relu, Sigmoid, Silu, Softplus, Tanh, TanhGelu
 from certlip.rigor.ball import Ball
 
 
-def _plain(operator):
+def _plain(operator: Callable[[], Operator]) -> Callable[[Call], Value]:
     return lambda call: call.add(operator(), call.value())
 
 
 def leaky_relu(call: Call) -> Value:
-    return call.add(LeakyRelu(np.array(float(call.attribute("alpha", np.float32(0.01))))), call.value())
+    return call.add(LeakyRelu(Ball.exact(call.attribute("alpha", np.float32(0.01)))), call.value())
 
 
 def prelu(call: Call) -> Value:
     value, slope = call.value(), call.constant(1, "slope")
     if np.broadcast_shapes(value.shape, slope.shape) != value.shape:
         raise NotLowered("its slope is larger than its input")
-    return call.add(LeakyRelu(np.broadcast_to(slope, value.shape)), value)
+    return call.add(LeakyRelu(Ball.exact(np.broadcast_to(slope, value.shape))), value)
 
 
 def elu(call: Call) -> Value:
     return call.add(Elu(float(call.attribute("alpha", 1.0))), call.value())
+
+
+def celu(call: Call) -> Value:
+    """max(0, x) + min(0, alpha (exp(x / alpha) - 1)) = alpha elu(x / alpha)."""
+    alpha = np.array(float(call.attribute("alpha", 1.0)))
+    if not alpha > 0:
+        raise NotLowered("its alpha is not positive")
+    if alpha == 1.0:
+        return call.add(Elu(), call.value())
+    inner = call.add(Elu(), call.builder.scale(call.value(), reciprocal(alpha)))
+    return call.builder.scale(inner, alpha, name=call.name)
 
 
 def selu(call: Call) -> Value:
@@ -49,16 +53,13 @@ def selu(call: Call) -> Value:
 
 def clip(call: Call) -> Value:
     if call.opset < 11:
-        low, high = (np.array(float(call.attribute(key, default))) for key, default in _CLIP_DEFAULTS)
+        given = [call.attribute(key) for key in ("min", "max")]
     else:
-        low, high = (call.optional(i, "limit") for i in (1, 2))
-    low = np.full((), -np.inf) if low is None else low
-    high = np.full((), np.inf) if high is None else high
+        given = [call.optional(i, "limit") for i in (1, 2)]
+    low = np.asarray(-np.inf if given[0] is None else given[0], dtype=np.float64)
+    high = np.asarray(np.inf if given[1] is None else given[1], dtype=np.float64)
     # ONNX defines Clip as min(high, max(low, x)): with low > high the result is the constant high.
     return call.add(Clip(np.minimum(low, high), high), call.value())
-
-
-_CLIP_DEFAULTS = (("min", -np.inf), ("max", np.inf))
 
 
 def hard_sigmoid(call: Call) -> Value:
@@ -89,6 +90,15 @@ def fused_gelu(call: Call) -> Value:
     return _scaled(call, Gelu(), scale * Ball.exact(2.0).sqrt(), gain)
 
 
+def softplus_tail(call: Call) -> Value:
+    threshold = float.fromhex(call.attribute("threshold").decode())
+    call.builder.notes.append(
+        f"softplus '{call.name}' is replaced by its argument t above t = {threshold:g} in the file; it is read as the "
+        f"softplus everywhere, which differs by less than {exp(-threshold):.1e} in units of t"
+    )
+    return call.value(0)
+
+
 def _numbers(call: Call) -> tuple[Ball, Ball]:
     factor, divisor, gain = (
         Ball.exact(float.fromhex(call.attribute(key).decode())) for key in ("factor", "divisor", "gain")
@@ -96,7 +106,7 @@ def _numbers(call: Call) -> tuple[Ball, Ball]:
     return (factor if divisor.mid == 1.0 else factor / divisor), gain
 
 
-def _scaled(call: Call, operator, scale: Ball, gain: Ball) -> Value:
+def _scaled(call: Call, operator: Operator, scale: Ball, gain: Ball) -> Value:
     if not np.all(scale.lower() > 0):
         raise NotLowered("its scale is not positive")
     if scale.is_exact and scale.mid == 1.0:
@@ -108,6 +118,7 @@ def _scaled(call: Call, operator, scale: Ball, gain: Ball) -> Value:
 
 ACTIVATIONS = {
     "Abs": _plain(Abs),
+    "Celu": celu,
     "Clip": clip,
     "Elu": elu,
     "Gelu": gelu,
@@ -122,4 +133,5 @@ ACTIVATIONS = {
     "Tanh": _plain(Tanh),
     GELU: fused_gelu,
     SILU: fused_silu,
+    SOFTPLUS_TAIL: softplus_tail,
 }

@@ -31,21 +31,31 @@ def _sum(call: Call, sign: float) -> Value:
 
 def total(call: Call) -> Value:
     """ONNX Sum: any number of branches and constants."""
-    values = [item for item in call.items if isinstance(item, Value)]
-    shape = np.broadcast_shapes(*(item.shape for item in call.items))
-    shift = sum((Ball.exact(item) for item in call.items if isinstance(item, np.ndarray)), Ball.exact(0.0))
+    items = call.operands()
+    values = [item for item in items if isinstance(item, Value)]
+    constants = [item for item in items if isinstance(item, np.ndarray)]
+    shape = np.broadcast_shapes(*(item.shape for item in items))
+    shift = sum((Ball.exact(item) for item in constants), Ball.exact(0.0))
+    size = sum((np.abs(item) for item in constants), np.zeros(()))
     result = call.builder.expand(values[0], shape)
     if len(values) > 1:
         result = call.add(Add(), *(call.builder.expand(value, shape) for value in values))
-    return call.builder.scale(result, shift=shift) if shift.mid.any() else result
+    if not size.any():
+        return result
+    return call.builder.scale(result, shift=shift, bias_size=size, name=call.name, operations=len(constants))
+
+
+def average(call: Call) -> Value:
+    """ONNX Mean: the sum over the number of terms."""
+    return call.builder.scale(total(call), reciprocal(np.array(float(len(call.items)))), name=call.name)
 
 
 def multiply(call: Call) -> Value:
     left, right = call.item(0), call.item(1)
     if isinstance(left, Value) and isinstance(right, Value):
         raise NotLowered("a product of two activations has no global Lipschitz constant; replace it by a sum")
-    value, factor = (left, right) if isinstance(left, Value) else (right, left)
-    return call.builder.scale(value, factor, name=call.name)
+    place = 0 if isinstance(left, Value) else 1
+    return call.builder.scale(call.value(place), call.constant(1 - place, "factor"), name=call.name)
 
 
 def divide(call: Call) -> Value:
@@ -82,19 +92,17 @@ def batch_normalization(call: Call) -> Value:
     factor = (Ball.exact(scale) / (Ball.exact(variance) + epsilon).sqrt()).reshape(*column)
     centre, offset = Ball.exact(mean.reshape(column)), Ball.exact(bias.reshape(column))
     moved = factor * centre
-    # Runtimes may compute bias - s mean first: cancellation between these two terms is rounding they may show.
+    # Runtimes may compute s (3 roundings) and bias - s mean first: what cancels between these two terms still rounds.
     size = np.abs(offset.mid) + moved.magnitude()
-    return call.builder.scale(value, factor, offset - moved, bias_size=size, name=call.name)
+    return call.builder.scale(value, factor, offset - moved, bias_size=size, name=call.name, operations=4)
 
 
 def concatenate(call: Call) -> Value:
-    shapes = [item.shape for item in call.items]
+    items = call.operands()
     axis = int(call.attribute("axis", 1))
-    axis += len(shapes[0]) if axis < 0 else 0
-    anchor = next(item for item in call.items if isinstance(item, Value))
-    branches = [
-        item if isinstance(item, Value) else constant_value(call, anchor, item) for item in call.items
-    ]
+    axis += len(items[0].shape) if axis < 0 else 0
+    anchor = next(item for item in items if isinstance(item, Value))
+    branches = [item if isinstance(item, Value) else constant_value(call, anchor, item) for item in items]
     return branches[0] if len(branches) == 1 else call.add(Concat(axis), *branches)
 
 
@@ -114,9 +122,10 @@ def minimum(call: Call) -> Value:
 
 def _extremum(call: Call, sign: float) -> Value:
     """max of branches and constants; the minimum is minus the maximum of the negatives."""
-    shape = np.broadcast_shapes(*(item.shape for item in call.items))
-    values = [item for item in call.items if isinstance(item, Value)]
-    constants = [item for item in call.items if isinstance(item, np.ndarray)]
+    items = call.operands()
+    shape = np.broadcast_shapes(*(item.shape for item in items))
+    values = [item for item in items if isinstance(item, Value)]
+    constants = [item for item in items if isinstance(item, np.ndarray)]
     result = call.builder.expand(values[0], shape)
     if len(values) > 1:
         flat = [call.builder.expand(value, shape) for value in values]
@@ -140,6 +149,7 @@ ARITHMETIC = {
     "Concat": concatenate,
     "Div": divide,
     "Max": maximum,
+    "Mean": average,
     "Min": minimum,
     "Mul": multiply,
     "Neg": negate,

@@ -6,6 +6,7 @@ from math import prod
 
 import numpy as np
 
+from certlip.graph.kinds import Shape
 from certlip.onnx_reader.builder import Call, NotLowered, Value
 from certlip.onnx_reader.lowering.windows import Windows
 from certlip.ops import Add, Conv, ConvTranspose, Dense
@@ -22,7 +23,11 @@ def matmul(call: Call) -> Value:
     if len(value.shape) == 1:
         if matrix.ndim > 2:
             raise NotLowered("a stack of matrices times an activation is not supported; use one matrix")
-        return call.add(Dense.of(np.atleast_2d(matrix)), value) if matrix.ndim == 2 else _dot(call, value, matrix)
+        return (
+            call.add(Dense.of(np.atleast_2d(matrix)), value)
+            if matrix.ndim == 2
+            else _dot(call, value, matrix)
+        )
     swapped = call.builder.move(value, lambda array: np.swapaxes(array, -1, -2))
     result = _times_matrix(call, swapped, np.swapaxes(matrix, -1, -2) if matrix.ndim > 1 else matrix)
     if matrix.ndim == 1:
@@ -52,6 +57,9 @@ def gemm(call: Call) -> Value:
     if isinstance(left, Value) and isinstance(right, Value):
         raise NotLowered("a product of two activations has no global Lipschitz constant")
     flips = bool(call.attribute("transA", 0)), bool(call.attribute("transB", 0))
+    if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
+        left, right = left.T if flips[0] else left, right.T if flips[1] else right
+        return _onto_constant(call, Ball.exact(left), Ball.exact(right))
     if isinstance(left, Value):
         value = call.builder.move(left, np.transpose) if flips[0] else left
         matrix = call.constant(1, "matrix")
@@ -59,15 +67,32 @@ def gemm(call: Call) -> Value:
     else:  # (M x)' = x' M'
         value = call.value(1) if flips[1] else call.builder.move(call.value(1), np.transpose)
         matrix = call.constant(0, "matrix")
-        product = call.builder.move(_scaled_dense(call, value, matrix.T if flips[0] else matrix, alpha), np.transpose)
+        product = call.builder.move(
+            _scaled_dense(call, value, matrix.T if flips[0] else matrix, alpha), np.transpose
+        )
     third = call.item(2)
     if third is None:
         return product
     if isinstance(third, Value):
-        third = call.builder.expand(third if beta.mid == 1.0 else call.builder.scale(third, beta), product.shape)
+        third = call.builder.expand(
+            third if beta.mid == 1.0 else call.builder.scale(third, beta), product.shape
+        )
         return call.add(Add(), product, third)
     shift = Ball.exact(third) if beta.mid == 1.0 else Ball.exact(third) * beta
     return call.builder.scale(product, shift=shift, name=call.name)
+
+
+def _onto_constant(call: Call, left: Ball, right: Ball) -> Value:
+    """alpha left right + beta x, where x alone depends on the input; the product is rounded once per term."""
+    alpha, beta = (Ball.exact(call.attribute(key, 1.0)) for key in ("alpha", "beta"))
+    shift = (left @ right) * alpha
+    size = np.abs(left.mid) @ np.abs(right.mid) * np.abs(alpha.mid)
+    operations = left.shape[-1] + 2
+    value = call.builder.expand(call.value(2), shift.shape)
+    result = call.builder.scale(value, beta, shift, size, call.name, operations)
+    if result.shape != shift.shape:
+        raise NotLowered(f"its third input of shape {call.value(2).shape} does not fit {shift.shape}")
+    return result
 
 
 def _scaled_dense(call: Call, value: Value, weight: np.ndarray, alpha: Ball) -> Value:
@@ -95,15 +120,21 @@ def transposed_convolution(call: Call) -> Value:
     return call.add(ConvTranspose.of(conv, shift), call.value())
 
 
-def _conv(call: Call, kernel: np.ndarray, size, windows: Windows, bias: np.ndarray | None) -> Conv:
+def _conv(call: Call, kernel: np.ndarray, size: Shape, windows: Windows, bias: np.ndarray | None) -> Conv:
     column = np.zeros(()) if bias is None else bias.reshape(-1, *(1,) * (kernel.ndim - 2))
     return Conv(
-        Ball.exact(kernel), Ball.exact(column), np.abs(column), tuple(size), windows.strides, windows.pads,
-        windows.dilations, int(call.attribute("group", 1)),
+        Ball.exact(kernel),
+        Ball.exact(column),
+        np.abs(column),
+        tuple(size),
+        windows.strides,
+        windows.pads,
+        windows.dilations,
+        int(call.attribute("group", 1)),
     )
 
 
-def _require_single(shape) -> None:
+def _require_single(shape: Shape) -> None:
     if len(shape) < 3 or shape[0] != 1:
         raise NotLowered(f"its input of shape {shape} is not one image; export the model with a batch of one")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
@@ -12,7 +13,7 @@ from certlip.onnx_reader.constants import MAX_ENTRIES, run
 from certlip.ops import Reindex
 
 
-def move(call: Call):
+def move(call: Call) -> Value | list[Value]:
     """Run the operator on an array of positions: what comes out says where each entry came from."""
     value = call.value(0)
     rest = [call.optional(i, "shape or index") for i in range(1, len(call.items))]
@@ -22,7 +23,7 @@ def move(call: Call):
         results = run(call.proto, call.opset, [positions, *rest])
     except Exception as error:  # reported as an unsupported node with its cause
         raise NotLowered(f"it cannot be applied to shape {value.shape} ({error})") from error
-    moved = [call.builder.move(value, lambda _, result=result: result, name=call.name) for result in results]
+    moved = [call.builder.place(value, result, name=call.name) for result in results]
     return moved if len(moved) > 1 else moved[0]
 
 
@@ -44,7 +45,7 @@ def pad(call: Call) -> Value:
     half = len(amounts) // 2
     for axis, before, after in zip(axes, amounts[:half], amounts[half:], strict=True):
         widths[int(axis)] = (int(before), int(after))
-    if np.prod([n + max(0, a) + max(0, b) for n, (a, b) in zip(value.shape, widths, strict=True)], dtype=float) > MAX_ENTRIES:
+    if prod(n + max(0, a) + max(0, b) for n, (a, b) in zip(value.shape, widths, strict=True)) > MAX_ENTRIES:
         raise NotLowered(f"it pads to more than {MAX_ENTRIES} entries")
     positions = np.arange(prod(value.shape), dtype=np.int64).reshape(value.shape)
     grown = np.pad(positions, [(max(0, a), max(0, b)) for a, b in widths], constant_values=-1)
@@ -70,7 +71,7 @@ def cast(call: Call) -> Value:
     return call.builder.scale(call.value(0), name=call.name)
 
 
-def _refuse_growth(call: Call, rest) -> None:
+def _refuse_growth(call: Call, rest: Sequence[np.ndarray | None]) -> None:
     if call.proto.op_type not in ("Expand", "Tile"):
         return
     amounts = [abs(int(n)) for array in rest if array is not None for n in array.ravel()]
@@ -79,14 +80,20 @@ def _refuse_growth(call: Call, rest) -> None:
 
 
 MOVES = (
-    "DepthToSpace", "Expand", "Flatten", "Gather", "Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile",
-    "Transpose", "Unsqueeze",
+    "DepthToSpace",
+    "Expand",
+    "Flatten",
+    "Gather",
+    "GatherElements",
+    "GatherND",
+    "Reshape",
+    "Slice",
+    "SpaceToDepth",
+    "Split",
+    "Squeeze",
+    "Tile",
+    "Transpose",
+    "Unsqueeze",
 )
 
-MOVEMENT = {
-    **dict.fromkeys(MOVES, move),
-    "Cast": cast,
-    "Dropout": dropout,
-    "Identity": identity,
-    "Pad": pad,
-}
+MOVEMENT = {**dict.fromkeys(MOVES, move), "Cast": cast, "Dropout": dropout, "Identity": identity, "Pad": pad}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import ceil, prod
 
 import numpy as np
 
+from certlip.graph.kinds import Shape
 from certlip.onnx_reader.builder import Call, NotLowered, Value
 from certlip.onnx_reader.lowering.arithmetic import reciprocal
 from certlip.onnx_reader.lowering.windows import Pads, Windows
@@ -19,19 +21,31 @@ def average_pool(call: Call) -> Value:
     channels, image = value.shape[1], value.shape[2:]
     ones = np.ones((channels, 1, *windows.window))
     conv = Conv(
-        Ball.exact(ones), Ball.exact(0.0), np.zeros(()), value.shape[1:], windows.strides, pads, windows.dilations,
+        Ball.exact(ones),
+        Ball.exact(0.0),
+        np.zeros(()),
+        value.shape[1:],
+        windows.strides,
+        pads,
+        windows.dilations,
         channels,
     )
     if call.attribute("count_include_pad", 0):
         inner = windows.pads  # cells beyond the declared padding, reached by rounding up, never count
-        cells = np.pad(np.ones(image), inner)
+        cells = np.pad(np.ones(image), inner, constant_values=1.0)
         outer = [(0, total[1] - pad[1]) for total, pad in zip(pads, inner, strict=True)]
         cells = np.pad(cells, outer)
     else:
         cells = np.pad(np.ones(image), pads)
     single = Conv(
-        Ball.exact(ones[:1]), Ball.exact(0.0), np.zeros(()), (1, *cells.shape), windows.strides,
-        ((0, 0),) * len(image), windows.dilations, 1,
+        Ball.exact(ones[:1]),
+        Ball.exact(0.0),
+        np.zeros(()),
+        (1, *cells.shape),
+        windows.strides,
+        ((0, 0),) * len(image),
+        windows.dilations,
+        1,
     )
     counts = single.forward(ones[:1], cells[None, None])[0]
     if not counts.all():
@@ -59,7 +73,9 @@ def _pooling(call: Call) -> tuple[Value, Windows, Pads]:
     """Value, windows, and pads grown where rounding up (ceil_mode) reaches beyond the declared padding."""
     value = call.value()
     if len(value.shape) < 3 or value.shape[0] != 1:
-        raise NotLowered(f"its input of shape {value.shape} is not one image; export the model with a batch of one")
+        raise NotLowered(
+            f"its input of shape {value.shape} is not one image; export the model with a batch of one"
+        )
     windows = Windows.of(call, call.attribute("kernel_shape"), value.shape[2:])
     if not call.attribute("ceil_mode", 0):
         return value, windows, windows.pads
@@ -80,7 +96,7 @@ def global_average(call: Call) -> Value:
 
 
 def global_maximum(call: Call) -> Value:
-    return _reduce_max(call, tuple(range(2, len(call.value().shape))), True)
+    return _largest(call, call.value(), tuple(range(2, len(call.value().shape))), True)
 
 
 def reduce_mean(call: Call) -> Value:
@@ -92,7 +108,15 @@ def reduce_sum(call: Call) -> Value:
 
 
 def reduce_max(call: Call) -> Value:
-    return _reduce_max(call, _axes(call), bool(call.attribute("keepdims", 1)))
+    return _largest(call, call.value(), _axes(call), bool(call.attribute("keepdims", 1)))
+
+
+def reduce_min(call: Call) -> Value:
+    """The least entry is minus the largest of the negatives."""
+    value = call.value()
+    negative = call.builder.scale(value, -1.0)
+    largest = _largest(call, negative, _axes(call), bool(call.attribute("keepdims", 1)))
+    return call.builder.scale(largest, -1.0, name=call.name)
 
 
 def _axes(call: Call) -> tuple[int, ...]:
@@ -106,13 +130,13 @@ def _axes(call: Call) -> tuple[int, ...]:
     return tuple(sorted(int(axis) % rank for axis in given))
 
 
-def _flatten_axes(shape, axes: tuple[int, ...]):
+def _flatten_axes(shape: Shape, axes: tuple[int, ...]) -> Callable[[np.ndarray], np.ndarray]:
     """A rearrangement that brings the reduced axes last and flattens them."""
     kept = [axis for axis in range(len(shape)) if axis not in axes]
     return lambda array: array.transpose(*kept, *axes).reshape(*(shape[axis] for axis in kept), -1)
 
 
-def _result_shape(shape, axes: tuple[int, ...], keep: bool):
+def _result_shape(shape: Shape, axes: tuple[int, ...], keep: bool) -> Shape:
     return tuple(1 if axis in axes else n for axis, n in enumerate(shape) if keep or axis not in axes)
 
 
@@ -128,8 +152,7 @@ def _reduce_linear(call: Call, axes: tuple[int, ...], keep: bool, mean: bool) ->
     return call.builder.reshape(total, _result_shape(value.shape, axes, keep))
 
 
-def _reduce_max(call: Call, axes: tuple[int, ...], keep: bool) -> Value:
-    value = call.value()
+def _largest(call: Call, value: Value, axes: tuple[int, ...], keep: bool) -> Value:
     if not axes:
         return value
     index = _flatten_axes(value.shape, axes)(np.arange(prod(value.shape)).reshape(value.shape))
@@ -143,6 +166,7 @@ POOLING = {
     "GlobalMaxPool": global_maximum,
     "MaxPool": max_pool,
     "ReduceMax": reduce_max,
+    "ReduceMin": reduce_min,
     "ReduceMean": reduce_mean,
     "ReduceSum": reduce_sum,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from certlip.onnx_reader.builder import Call, NotLowered
@@ -20,7 +21,7 @@ class Windows:
     pads: Pads
 
     @staticmethod
-    def of(call: Call, window, image) -> Windows:
+    def of(call: Call, window: Sequence[int], image: Sequence[int]) -> Windows:
         window, strides, dilations = _sizes(call, window)
         mode = _mode(call)
         if mode.startswith("SAME"):
@@ -33,7 +34,7 @@ class Windows:
         return Windows(tuple(image), window, strides, dilations, pads)
 
     @staticmethod
-    def transposed(call: Call, window, image) -> Windows:
+    def transposed(call: Call, window: Sequence[int], image: Sequence[int]) -> Windows:
         """For ConvTranspose: `image` of the result is the output that maps back to the given input size."""
         window, strides, dilations = _sizes(call, window)
         mode = _mode(call)
@@ -56,7 +57,7 @@ class Windows:
         return Windows(output, window, strides, dilations, pads)
 
 
-def _sizes(call: Call, window):
+def _sizes(call: Call, window: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     rank = len(window)
     strides = tuple(int(n) for n in call.attribute("strides", (1,) * rank))
     dilations = tuple(int(n) for n in call.attribute("dilations", (1,) * rank))

@@ -1,0 +1,100 @@
+"""`certlip bound`: proved Lipschitz bounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from certlip.cli.options import (
+    import_options,
+    json_option,
+    load_model,
+    method_option,
+    model_argument,
+    norm_option,
+    print_json,
+    timeout_option,
+    working,
+)
+from certlip.errors import UsageError
+
+
+@click.command("bound")
+@model_argument
+@norm_option
+@method_option
+@click.option("--logit", type=click.IntRange(min=0), default=None, metavar="I", help="Bound output I alone.")
+@click.option("--pair", default=None, metavar="I,J", help="Bound the difference of outputs I and J.")
+@click.option("--max-lipschitz", default=None, metavar="L", help="Exit 0 only if the bound is proved to be at most L.")
+@timeout_option
+@click.option(
+    "--certificate",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="FILE",
+    help="Write the proof of the best bound; its arrays go beside it.",
+)
+@import_options
+@json_option
+def command(
+    model: Path,
+    norm: str,
+    method: str,
+    logit: int | None,
+    pair: str | None,
+    max_lipschitz: str | None,
+    timeout: float,
+    certificate: Path | None,
+    input_name: str | None,
+    output_name: str | None,
+    as_json: bool,
+) -> int:
+    """Prove how much larger than a change of MODEL's input the change of its output can be."""
+    from fractions import Fraction
+
+    from certlip import api
+    from certlip.properties.numbers import parse_amount
+    from certlip.report.console import err, number_up, out, print_bounds
+    from certlip.report.json_form import bound_report_json
+
+    output = _output(logit, pair)
+    limit = None if max_lipschitz is None else parse_amount(max_lipschitz, "--max-lipschitz")
+    loaded = load_model(model, input_name, output_name)
+    with working() as (say, _):
+        report = api.bound(
+            loaded, norm=norm, output=output, method=method, timeout=timeout, certificate=certificate, progress=say
+        )
+    best = report.best
+    holds = best is not None and (limit is None or Fraction(best.value) <= limit)
+    if as_json:
+        data = bound_report_json(report)
+        if limit is not None:
+            data["claim"] = {"max_lipschitz": float(limit), "proved": holds}
+        print_json(data)
+    else:
+        print_bounds(report)
+        if limit is not None and best is not None:
+            word = "[green]proved[/]" if holds else "[yellow]not proved[/]"
+            out().print(f"Lipschitz bound {number_up(best.value)} <= {float(limit):g}: {word}")
+    if certificate is not None:
+        err().print(
+            f"certificate written to {certificate}" if best else "nothing is proved, so no certificate", markup=False
+        )
+    return 0 if holds else 3
+
+
+def _output(logit: int | None, pair: str | None):
+    from certlip.properties import Output
+    from certlip.properties.outputs import ALL
+
+    if logit is not None and pair is not None:
+        raise UsageError("--logit and --pair exclude each other; choose one")
+    if logit is not None:
+        return Output.logit(logit)
+    if pair is None:
+        return ALL
+    parts = pair.split(",")
+    if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
+        raise UsageError(f"--pair '{pair}' is not two output indices; write it like --pair 3,5")
+    return Output.pair(*(int(part) for part in parts))

@@ -1,0 +1,121 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from certlip.errors import UsageError
+
+model_argument = click.argument("model", type=click.Path(path_type=Path))
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+norm_option = click.option(
+    "--norm", type=click.Choice(["l2", "linf"]), default="l2", show_default=True, help="Norm of input and output."
+)
+method_option = click.option(
+    "--method",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="auto (the best within the time), all, or a name that `certlip methods` lists.",
+)
+
+
+class Seconds(click.ParamType):
+    """A positive, finite number of seconds."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            seconds = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        if not 0 < seconds < float("inf"):
+            self.fail(f"{value!r} is not a positive number of seconds", param, ctx)
+        return seconds
+
+
+timeout_option = click.option(
+    "--timeout", type=Seconds(), default=60.0, show_default=True, metavar="S", help="Seconds for the search."
+)
+sample_timeout_option = click.option(
+    "--timeout", type=Seconds(), default=60.0, show_default=True, metavar="S", help="Seconds for each sample."
+)
+total_timeout_option = click.option(
+    "--total-timeout", type=Seconds(), default=None, metavar="S", help="Seconds for the whole run."
+)
+data_option = click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="FILE",
+    help="Samples: .npz (x, y) or .csv. Default: the .npz beside the model with its stem.",
+)
+limit_option = click.option("--limit", type=click.IntRange(min=1), default=None, help="Use the first N samples only.")
+tolerance_option = click.option(
+    "--tolerance",
+    default=None,
+    metavar="D",
+    help="Regressors: outputs may move by at most D instead of keeping a class.",
+)
+
+
+def import_options(function: Callable) -> Callable:
+    """--input-name and --output-name, for models with several."""
+    function = click.option("--output-name", default=None, help="Which output, where the model has several.")(function)
+    return click.option("--input-name", default=None, help="Which input, where the model has several.")(function)
+
+
+def load_model(path: Path, input_name: str | None, output_name: str | None):
+    """Import a model for a command."""
+    from certlip.importers import load
+
+    return load(path, input_name=input_name, output_name=output_name)
+
+
+def print_json(data: Any) -> None:
+    """One JSON object on stdout; infinities never get here."""
+    click.echo(json.dumps(data, indent=1, allow_nan=False))
+
+
+def parse_fraction(text: str, what: str) -> float:
+    """A share between 0 and 1."""
+    try:
+        share = float(text)
+    except ValueError as error:
+        raise UsageError(f"{what} '{text}' is not a number between 0 and 1") from error
+    if not 0 <= share <= 1:
+        raise UsageError(f"{what} '{text}' is not between 0 and 1")
+    return share
+
+
+@contextmanager
+def working(total: int | None = None):
+    """A progress line on stderr while it is a terminal: yields (say, advance)."""
+    from certlip.report.console import err
+
+    console = err()
+    if not console.is_terminal:
+        yield (lambda message: None), (lambda result: None)
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = [
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    ]
+    with Progress(*(columns if total else [*columns[:2], columns[4]]), console=console, transient=True) as progress:
+        task = progress.add_task("working", total=total)
+        yield (
+            lambda message: progress.update(task, description=message),
+            lambda result: progress.advance(task),
+        )

@@ -1,0 +1,82 @@
+"""`certlip radius`: how far each sample is safe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from certlip.cli.options import (
+    data_option,
+    import_options,
+    json_option,
+    limit_option,
+    load_model,
+    method_option,
+    model_argument,
+    norm_option,
+    print_json,
+    sample_timeout_option,
+    tolerance_option,
+    total_timeout_option,
+    working,
+)
+from certlip.errors import UsageError
+
+
+@click.command("radius")
+@model_argument
+@norm_option
+@data_option
+@method_option
+@limit_option
+@sample_timeout_option
+@total_timeout_option
+@tolerance_option
+@import_options
+@json_option
+def command(
+    model: Path,
+    norm: str,
+    data: Path | None,
+    method: str,
+    limit: int | None,
+    timeout: float,
+    total_timeout: float | None,
+    tolerance: str | None,
+    input_name: str | None,
+    output_name: str | None,
+    as_json: bool,
+) -> int:
+    """The certified radius of each sample: every smaller perturbation keeps MODEL's decision.
+
+    Exits 0 when every sample has a positive radius, 1 when one is misclassified, 3 when one has none.
+    """
+    from certlip import api
+    from certlip.cli.verify import exit_code
+    from certlip.report.console import print_radii
+    from certlip.report.json_form import radius_report_json
+    from certlip.verify.dataset import default_data, read_dataset
+
+    loaded = load_model(model, input_name, output_name)
+    source = data or default_data(loaded)
+    if source is None:
+        raise UsageError(f"no samples: there is no .npz beside {loaded.name}; pass --data FILE.npz or FILE.csv")
+    samples = read_dataset(source, loaded, limit)
+    with working(len(samples)) as (say, advance):
+        report = api.radius(
+            loaded,
+            data=samples,
+            norm=norm,
+            method=method,
+            timeout=timeout,
+            total_timeout=total_timeout,
+            tolerance=tolerance,
+            progress=say,
+            each=advance,
+        )
+    if as_json:
+        print_json(radius_report_json(report))
+    else:
+        print_radii(report)
+    return exit_code(report, None)

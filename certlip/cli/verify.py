@@ -1,0 +1,120 @@
+"""`certlip verify`: a verdict on every sample."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from certlip.cli.options import (
+    data_option,
+    import_options,
+    json_option,
+    limit_option,
+    load_model,
+    method_option,
+    model_argument,
+    norm_option,
+    parse_fraction,
+    print_json,
+    sample_timeout_option,
+    tolerance_option,
+    total_timeout_option,
+    working,
+)
+from certlip.errors import UsageError
+
+
+@click.command("verify")
+@model_argument
+@click.option(
+    "--eps", required=True, metavar="E", help="Radius of the perturbations, like 0.1 or 8/255, in input units."
+)
+@norm_option
+@data_option
+@method_option
+@limit_option
+@sample_timeout_option
+@total_timeout_option
+@click.option(
+    "--min-certified", default=None, metavar="F", help="Exit 0 if at least this share of samples is certified."
+)
+@tolerance_option
+@click.option(
+    "--certificates", type=click.Path(path_type=Path), default=None, metavar="DIR", help="Write every proof into DIR."
+)
+@click.option("--data-free", is_flag=True, help="Claim only the margin above which every input is robust; no samples.")
+@import_options
+@json_option
+def command(
+    model: Path,
+    eps: str,
+    norm: str,
+    data: Path | None,
+    method: str,
+    limit: int | None,
+    timeout: float,
+    total_timeout: float | None,
+    min_certified: str | None,
+    tolerance: str | None,
+    certificates: Path | None,
+    data_free: bool,
+    input_name: str | None,
+    output_name: str | None,
+    as_json: bool,
+) -> int:
+    """Prove or refute, sample by sample, that no perturbation up to E changes MODEL's decision."""
+    from certlip import api
+    from certlip.properties.numbers import parse_amount
+    from certlip.report.console import print_verdicts
+    from certlip.report.json_form import verify_report_json
+    from certlip.verify.dataset import default_data, read_dataset
+
+    amount = parse_amount(eps, "--eps")
+    slack = None if tolerance is None else parse_amount(tolerance, "--tolerance")
+    share = None if min_certified is None else parse_fraction(min_certified, "--min-certified")
+    if data_free and data is not None:
+        raise UsageError("--data-free claims nothing about samples; leave out --data")
+    loaded = load_model(model, input_name, output_name)
+    source = None if data_free else data or default_data(loaded)
+    if source is None:
+        from certlip.cli.data_free import claim_for_all_inputs
+
+        return claim_for_all_inputs(loaded, amount, norm, method, timeout, slack, certificates, data_free, as_json)
+    samples = read_dataset(source, loaded, limit)
+    with working(len(samples)) as (say, advance):
+        report = api.verify(
+            loaded,
+            amount,
+            data=samples,
+            norm=norm,
+            method=method,
+            timeout=timeout,
+            total_timeout=total_timeout,
+            tolerance=slack,
+            certificates=certificates,
+            progress=say,
+            each=advance,
+        )
+    if as_json:
+        print_json(verify_report_json(report))
+    else:
+        print_verdicts(report)
+    return exit_code(report, share)
+
+
+def exit_code(report, share: float | None) -> int:
+    """70 for errors; with a share: 0 if reached, 1 if it no longer can be, else 3; without: 1, 3 or 0."""
+    from certlip.cli.main import INTERNAL
+    from certlip.verify import Status
+
+    if report.count(Status.ERROR):
+        return INTERNAL
+    refuted = report.count(Status.FALSIFIED) + report.count(Status.MISCLASSIFIED)
+    if share is not None:
+        if report.certified_accuracy >= share:
+            return 0
+        return 1 if 1.0 - refuted / len(report.samples) < share else 3
+    if refuted:
+        return 1
+    return 0 if report.count(Status.CERTIFIED) == len(report.samples) else 3

@@ -1,0 +1,1 @@
+"""Results for people and machines: JSON objects, terminal tables, HTML for notebooks."""

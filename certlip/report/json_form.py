@@ -1,0 +1,141 @@
+"""The JSON that `--json` prints; its schemas are in `specs/`. Bounds are rounded up and radii down, to ten digits."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from certlip.properties.numbers import decimal_down, decimal_up
+
+if TYPE_CHECKING:
+    from certlip.api import BoundReport, VerifyReport
+    from certlip.check import Finding
+    from certlip.importers import Model
+    from certlip.lipschitz import Bound
+    from certlip.verify import SampleResult
+
+SCHEMA = 1
+QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+
+
+def finite(value: float) -> float | None:
+    """JSON has no infinity: null stands for a number that is not there or not finite."""
+    return value if math.isfinite(value) else None
+
+
+def model_json(model: Model) -> dict[str, Any]:
+    agreement = model.agreement
+    return {
+        "name": model.name,
+        "sha256": model.sha256,
+        "source": model.source,
+        "opset": model.opset,
+        "precision": model.precision.name,
+        "input": {"name": model.input_name, "shape": list(model.graph.input_shape)},
+        "output": {"name": model.output_name, "shape": list(model.graph.output_shape)},
+        "parameters": model.parameters,
+        "notes": list(model.graph.notes),
+        "agreement": {
+            "runtime": agreement.runtime,
+            "samples": agreement.samples,
+            "largest_difference": finite(agreement.largest_difference),
+            "allowed": finite(agreement.allowed),
+            "note": agreement.note,
+        },
+    }
+
+
+def bound_json(bound: Bound) -> dict[str, Any]:
+    return {
+        "method": bound.method,
+        "norm": bound.norm,
+        "output": str(bound.output),
+        "value": finite(decimal_up(bound.value)),
+        "proved": bound.proved,
+        "level": bound.level,
+        "seconds": round(bound.seconds, 4),
+        "note": bound.note,
+    }
+
+
+def bound_report_json(report: BoundReport) -> dict[str, Any]:
+    best = report.best
+    return {
+        "schema": SCHEMA,
+        "model": model_json(report.model),
+        "bounds": [bound_json(bound) for bound in report.bounds],
+        "best": None if best is None else bound_json(best),
+    }
+
+
+def sample_json(sample: SampleResult) -> dict[str, Any]:
+    predicted = sample.predicted
+    if isinstance(predicted, float):
+        predicted = finite(predicted)
+    return {
+        "index": sample.index,
+        "label": sample.label,
+        "predicted": predicted,
+        "status": str(sample.status),
+        "margin": finite(decimal_down(sample.margin)),
+        "radius": finite(decimal_down(sample.radius)),
+        "method": sample.method,
+        "seconds": round(sample.seconds, 4),
+        "note": sample.note,
+    }
+
+
+def summary_json(report: VerifyReport) -> dict[str, Any]:
+    from certlip.verify import Status
+
+    counts = {str(status): report.count(status) for status in Status}
+    return {
+        "samples": len(report.samples),
+        **counts,
+        "clean_accuracy": report.clean_accuracy,
+        "certified_accuracy": report.certified_accuracy,
+        "labels": "given" if report.labelled else "predicted",
+    }
+
+
+def verify_report_json(report: VerifyReport) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "model": model_json(report.model),
+        "property": property_json(report.norm, report.eps, report.tolerance),
+        "summary": summary_json(report),
+        "samples": [sample_json(sample) for sample in report.samples],
+        "bounds": [bound_json(bound) for bound in report.bounds],
+    }
+
+
+def property_json(norm: str, eps, tolerance=None) -> dict[str, Any]:
+    """The question; exact rationals beside plain numbers."""
+    entry: dict[str, Any] = {"norm": norm, "eps": float(eps), "eps_exact": str(eps)}
+    if tolerance is not None:
+        entry |= {"tolerance": float(tolerance), "tolerance_exact": str(tolerance)}
+    return entry
+
+
+def radius_report_json(report: VerifyReport) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "model": model_json(report.model),
+        "norm": report.norm,
+        "summary": summary_json(report),
+        "quantiles": quantiles(report),
+        "samples": [sample_json(sample) for sample in report.samples],
+        "bounds": [bound_json(bound) for bound in report.bounds],
+    }
+
+
+def quantiles(report: VerifyReport) -> dict[str, float | None]:
+    """Quantiles of the certified radius over all samples; each is a sample's own radius, rounded down."""
+    radii = np.array([decimal_down(sample.radius) for sample in report.samples])
+    return {f"{q:g}": finite(float(np.quantile(radii, q, method="lower"))) for q in QUANTILES}
+
+
+def finding_json(finding: Finding) -> dict[str, Any]:
+    return {"path": str(finding.path), "accepted": finding.accepted, "message": finding.message}

@@ -1,0 +1,124 @@
+"""Certificates out of results: bounds and verdicts become records that `certlip check` proves again."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from fractions import Fraction
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from certlip.certificate import Certificate, write_certificate
+from certlip.certificate.store import array_digest, write_atomically
+from certlip.errors import UsageError
+from certlip.importers import Model
+from certlip.lipschitz.bound import Bound
+from certlip.verify.dataset import input_type
+from certlip.verify.pipeline import Question, SampleResult, Status
+from certlip.version import __version__
+
+ASSUMPTIONS = (
+    "The claim is about the network in real arithmetic with the weights stored in the file, not about its execution in "
+    "floating point.",
+    "The checker's own arithmetic is IEEE 754 binary64 with round-to-nearest, and its matrix products are conventional "
+    "sums in any order.",
+)
+
+
+def certificate_model(model: Model) -> dict[str, Any]:
+    """The entry that identifies the model."""
+    return {
+        "name": _file_name(model),
+        "sha256": model.sha256,
+        "external": dict(model.external),
+        "input": model.input_name,
+        "output": model.output_name,
+    }
+
+
+def _file_name(model: Model) -> str:
+    return model.name if model.onnx_bytes is None else f"model-{model.sha256[:16]}.onnx"
+
+
+class Recorder:
+    """Writes certificates into one folder as verdicts come in; a bound is written once and referred to."""
+
+    def __init__(self, model: Model, folder: Path):
+        self._model, self._folder = model, folder
+        self._written: dict[int, tuple[Bound, str]] = {}  # by identity; the bound is kept so that it stays unique
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder} is a file; name a folder for the certificates")
+        if model.onnx_bytes is not None:  # a torch model: the claim is about its exported form, kept beside the claims
+            write_atomically(folder / _file_name(model), model.onnx_bytes)
+
+    def bound(self, bound: Bound, name: str | None = None) -> str:
+        """Write a Lipschitz certificate (once) and return its digest."""
+        if id(bound) not in self._written:
+            arrays = {array_digest(array): array for array in bound.witness.values()}
+            names = {key: array_digest(array) for key, array in bound.witness.items()}
+            statement = {
+                "kind": "lipschitz",
+                "norm": bound.norm,
+                "output": {"kind": bound.output.kind, "indices": list(bound.output.indices)},
+                "value": str(Fraction(bound.value)),
+            }
+            witness = {"method": bound.theorem, "arrays": names}
+            record = self._record(statement, witness, {"method": bound.method, **bound.details})
+            stem = "-".join(["bound", bound.norm, str(bound.output).replace(" ", "-").replace(",", "-"), bound.method])
+            write_certificate(self._folder / (name or f"{stem}.json"), record, arrays)
+            self._written[id(bound)] = bound, record.digest
+        return self._written[id(bound)][1]
+
+    def sample(self, result: SampleResult, x: np.ndarray, question: Question) -> None:
+        """Write what a verdict proves: nothing for an undecided sample."""
+        kind = input_type(self._model)
+        stored = x.astype(kind if kind != np.float16 else np.float32)
+        statement: dict[str, Any] = {"norm": question.norm, "eps": str(question.eps)}
+        arrays = {array_digest(stored): stored}
+        if result.status is Status.CERTIFIED:
+            bounds = {str(bound.output): self.bound(bound) for bound in result.bounds}
+            if question.tolerance is not None:
+                statement |= {"kind": "tolerance", "tolerance": str(question.tolerance)}
+                write_certificate(self._folder / "tolerance.json", self._record(statement, {"bounds": bounds}, {}), {})
+                return
+            statement |= {"kind": "robustness", "input": array_digest(stored), "label": result.label}
+            record = self._record(statement, {"bounds": bounds}, {"index": result.index})
+        elif result.status is Status.FALSIFIED and result.counterexample is not None:
+            other = result.counterexample.astype(stored.dtype)
+            arrays[array_digest(other)] = other
+            statement |= {"kind": "falsification", "input": array_digest(stored), "counterexample": array_digest(other)}
+            if question.tolerance is not None:
+                statement["tolerance"] = str(question.tolerance)
+            else:
+                statement["label"] = result.label
+            record = self._record(statement, {}, {"index": result.index})
+        else:
+            return
+        write_certificate(self._folder / f"sample-{result.index:06d}.json", record, arrays)
+
+    def _record(self, statement: Mapping, witness: Mapping, details: Mapping) -> Certificate:
+        model = self._model
+        provenance = {
+            "certlip": __version__,
+            "python": platform.python_version(),
+            "packages": {name: _version(name) for name in ("numpy", "onnx", "onnxruntime", "scipy")},
+            "import": {
+                "source": model.source,
+                "runtime": model.agreement.runtime,
+                "samples": model.agreement.samples,
+                "largest_difference": repr(model.agreement.largest_difference),
+                "allowed": repr(model.agreement.allowed),
+            },
+            "details": {key: repr(item) if isinstance(item, float) else item for key, item in details.items()},
+        }
+        return Certificate(certificate_model(model), statement, witness, (*ASSUMPTIONS, *model.graph.notes), provenance)
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
