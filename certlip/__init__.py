@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 from certlip.version import __version__
 
 if TYPE_CHECKING:
-    from certlip.api import bound, check, radius, verify
+    from certlip.api import bound, radius, verify
+    from certlip.check import check
     from certlip.importers import load
     from certlip.properties import Output
 
 _HOMES = {
     "Output": "certlip.properties",
     "bound": "certlip.api",
-    "check": "certlip.api",
+    "check": "certlip.check",
     "load": "certlip.importers",
     "radius": "certlip.api",
     "verify": "certlip.api",

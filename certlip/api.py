@@ -9,7 +9,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from certlip.check import Checker, Finding, certificate_files
 from certlip.errors import UsageError
 from certlip.importers import Model, load
 from certlip.lipschitz import Bound, best, bound_output
@@ -161,13 +160,6 @@ def verify(
         final.append(refreshed)
     labelled = slack is None and samples.labels is not None
     return VerifyReport(loaded, amount, norm, tuple(final), tuple(verifier.table.all()), labelled, slack)
-
-
-def check(paths: str | Path | Sequence[str | Path], models: Sequence[str | Path] = ()) -> list[Finding]:
-    """Re-prove certificates (files or folders) with the trusted base alone; one finding for each record."""
-    entries = [paths] if isinstance(paths, (str, Path)) else list(paths)
-    checker = Checker(Path(model) for model in models)
-    return [checker.check(file) for file in certificate_files(entries)]
 
 
 def require_classes(model: Model, samples: Dataset) -> None:

@@ -234,3 +234,10 @@ def certificate_files(entries: Sequence[str | Path]) -> list[Path]:
             raise UsageError(f"the folder {entry} holds no certificates; name one written with --certificates")
         files.extend(found)
     return files
+
+
+def check(paths: str | Path | Sequence[str | Path], models: Sequence[str | Path] = ()) -> list[Finding]:
+    """Re-prove certificates (files or folders) with the trusted base alone; one finding for each record."""
+    entries = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    checker = Checker(Path(model) for model in models)
+    return [checker.check(file) for file in certificate_files(entries)]

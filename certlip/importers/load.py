@@ -57,8 +57,11 @@ def load(
     path = Path(source)
     if not path.is_file():
         raise UsageError(f"there is no model file {path}; check the path")
-    with path.open("rb") as stream:
-        head = stream.read(4)
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(4)
+    except OSError as error:
+        raise UsageError(f"cannot open the model {path}: {error.strerror}; check its permissions") from error
     if path.suffix == ".pt2" or (head[:2] == b"PK" and is_archive(path)):
         return _load_torch(read_archive(path), "pt2", path, input_name, output_name, None, None, check)
     if path.suffix in _PICKLED or head[:2] == b"PK" or head[:1] == b"\x80":

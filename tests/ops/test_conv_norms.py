@@ -17,7 +17,9 @@ BELOW = 1 - 1e-12  # a floating-point singular value may be this much too large
 
 def make(kernel, size, strides, pads, dilations, groups=1) -> Conv:
     weight = kernel if isinstance(kernel, Ball) else Ball.exact(kernel)
-    return Conv(weight, Ball.exact(0.0), np.zeros(()), tuple(size), tuple(strides), tuple(pads), tuple(dilations), groups)
+    return Conv(
+        weight, Ball.exact(0.0), np.zeros(()), tuple(size), tuple(strides), tuple(pads), tuple(dilations), groups
+    )
 
 
 def random_conv(seed: int, dimensions: int) -> Conv:

@@ -79,7 +79,10 @@ def test_every_rule_fires_and_preserves_the_function(monkeypatch):
         ),
         "_scale_conv": (
             (1, 4, 3, 5),
-            [Scale.of((1, 4, 3, 5), n((4, 1, 1)), n((4, 3, 5))), conv(n((6, 2, 2, 3)), (4, 3, 5), n((1, 6, 1, 1)), groups=2)],
+            [
+                Scale.of((1, 4, 3, 5), n((4, 1, 1)), n((4, 3, 5))),
+                conv(n((6, 2, 2, 3)), (4, 3, 5), n((1, 6, 1, 1)), groups=2),
+            ],
             1,
         ),
         "_transposed_scale": (turned.domain, [turned, Scale.of(turned.codomain, 1.0, n((1, 1, 1, 1)))], 1),
@@ -138,7 +141,10 @@ def test_uncertain_weights_stay_enclosed():
         rads = [np.abs(a) * 1e-3 for a in (s, w, b, t)]
         first = Scale(Ball(s, rads[0]), Ball(t, rads[3]), np.abs(t) + rads[3], (2,))
         second = Dense(Ball(w, rads[1]), Ball(b, rads[2]), np.abs(b) + rads[2])
-        for pair in ((first, second), (second, Scale(Ball(s[:1], rads[0][:1]), Ball(t[:1], rads[3][:1]), np.abs(t), (1,)))):
+        for pair in (
+            (first, second),
+            (second, Scale(Ball(s[:1], rads[0][:1]), Ball(t[:1], rads[3][:1]), np.abs(t), (1,))),
+        ):
             merged = module.compose(*pair)
             assert merged is not None and len(merged) == 1
             graph = chain((2,), *merged)
@@ -147,7 +153,10 @@ def test_uncertain_weights_stay_enclosed():
             for _ in range(5):
                 signs = [rng.choice([-1, 0, 1], a.shape) for a in (s, w, b, t)]
                 S, W, B, T = (
-                    [Fraction(float(m)) + int(c) * Fraction(float(r)) for m, c, r in zip(a.flat, g.flat, h.flat, strict=True)]
+                    [
+                        Fraction(float(m)) + int(c) * Fraction(float(r))
+                        for m, c, r in zip(a.flat, g.flat, h.flat, strict=True)
+                    ]
                     for a, g, h in zip((s, w, b, t), signs, rads, strict=True)
                 )
                 point = [Fraction(float(v)) for v in x[0]]
@@ -172,7 +181,9 @@ def test_a_long_chain_becomes_one_matrix():
     operators = [Scale.of((4,), rng.standard_normal(4), rng.standard_normal(4)) for _ in range(7)]
     operators += [Reindex.of((4,), rng.permutation(4)) for _ in range(5)]
     rng.shuffle(operators)
-    graph = chain((4,), *operators, *(Dense.of(rng.standard_normal((4, 4)) / 2, rng.standard_normal(4)) for _ in range(9)))
+    graph = chain(
+        (4,), *operators, *(Dense.of(rng.standard_normal((4, 4)) / 2, rng.standard_normal(4)) for _ in range(9))
+    )
     merged = same_function(graph, rng)
     kinds = [type(node.operator) for node in merged.nodes]
     assert kinds in ([Dense], [Reindex, Dense])

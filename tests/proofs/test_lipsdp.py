@@ -83,7 +83,8 @@ def test_the_difference_of_shifted_neurons_is_at_least_one(norm):
 def test_coupled_multipliers_cannot_be_expressed():
     """The rank-one coupling (e1 - e2)(e1 - e2)' needs a matrix or negative entries; neither passes."""
     for multipliers in (
-        np.array([[1.0, -1.0], [-1.0, 1.0]]), np.array([1.0, -1.0, -1.0, 1.0]), np.array([1.0, -1.0]), np.array([-1.0, 1.0]),
+        np.array([[1.0, -1.0], [-1.0, 1.0]]), np.array([1.0, -1.0, -1.0, 1.0]), np.array([1.0, -1.0]),
+        np.array([-1.0, 1.0]),
     ):  # fmt: skip
         for metric in (np.array([0.5]), np.array([1e-9]), np.array([100.0])):
             assert prove_lipsdp(COUPLED, "l2", {"metric": metric, "multipliers": multipliers}) == np.inf
@@ -103,7 +104,9 @@ def test_malformed_witnesses_prove_nothing(norm):
         ):  # fmt: skip
             value = prove_lipsdp(COUPLED, norm, {**good, name: np.asarray(bad)})
             assert value == np.inf or value >= 1.0, (name, bad)
-            if bad is not None and (np.shape(bad) != array.shape or not np.isfinite(bad).all() or (np.asarray(bad) < 0).any()):
+            if bad is not None and (
+                np.shape(bad) != array.shape or not np.isfinite(bad).all() or (np.asarray(bad) < 0).any()
+            ):
                 assert value == np.inf
 
 
@@ -132,7 +135,13 @@ def test_wider_slopes_refuse_and_narrower_ones_accept():
     for wider in (Abs(), LeakyRelu(-0.1), LeakyRelu(1.2), Elu(1.6), Elu(1.0, 1.1)):
         assert prove_lipsdp(chain((3,), first, wider, last), "l2", witness) == np.inf
     # z (v - z) - t (z - a v)(b v - z) is a square for b = 1, t = 1 / (1 - a) and for a = 0, t = 1 / b
-    for inside, t in ((LeakyRelu(0.1), 1 / 0.9), (LeakyRelu(0.5), 2.0), (Sigmoid(), 4.0), (Tanh(), 1.0), (Clip(-1, 1), 1.0)):
+    for inside, t in (
+        (LeakyRelu(0.1), 1 / 0.9),
+        (LeakyRelu(0.5), 2.0),
+        (Sigmoid(), 4.0),
+        (Tanh(), 1.0),
+        (Clip(-1, 1), 1.0),
+    ):
         inner = {"metric": witness["metric"] * (1 + 1e-9), "multipliers": witness["multipliers"] * t}
         assert prove_lipsdp(chain((3,), first, inside, last), "l2", inner) <= value * (1 + 1e-8)
 
@@ -146,7 +155,10 @@ def test_slopes_whose_product_underflows_still_count():
     with np.errstate(all="ignore"):
         for metric in (1e-30, 1e-3, 0.5, 0.99):
             for multiplier in 10.0 ** np.arange(290.0, 308.0):
-                assert prove_form(form, "l2", {"metric": np.array([metric]), "multipliers": np.array([multiplier])}) == np.inf
+                assert (
+                    prove_form(form, "l2", {"metric": np.array([metric]), "multipliers": np.array([multiplier])})
+                    == np.inf
+                )
 
 
 def test_uncertain_weights_are_bounded_at_their_worst():

@@ -1,5 +1,7 @@
 """No sampled secant is steeper than a proved bound, on random graphs of every kind of node."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -63,7 +65,7 @@ def chain(shape, *operators) -> Graph:
 
 def random_chain(rng, widths, activation) -> list:
     operators = []
-    for before, after in zip(widths[:-1], widths[1:], strict=True):
+    for before, after in pairwise(widths):
         operators += [Dense.of(rng.standard_normal((after, before)), rng.standard_normal(after)), activation()]
     return operators[:-1]
 
@@ -156,7 +158,11 @@ def test_the_difference_of_a_branch_with_itself():
 @pytest.mark.parametrize("norm", NORMS)
 def test_overflow_on_the_way_leaves_no_finite_bound_below_the_truth(norm):
     big = Dense.of([[1e200]])
-    for graph in (chain((1,), big, Relu(), big), chain((1,), big, big), chain((1,), big, Relu(), big, Relu(), Dense.of([[0.0]]))):
+    for graph in (
+        chain((1,), big, Relu(), big),
+        chain((1,), big, big),
+        chain((1,), big, Relu(), big, Relu(), Dense.of([[0.0]])),
+    ):
         for method in METHODS:
             (bound,) = bound_output(graph, Output("all"), norm, method)
             assert not bound.proved or graph.nodes[-1].operator.weight.mid == 0.0

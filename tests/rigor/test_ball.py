@@ -26,7 +26,7 @@ CORNERS = (Fraction(-1), Fraction(1), Fraction(0), Fraction(-3, 7))
 
 
 def holds(ball: Ball, index, exact: Fraction) -> bool:
-    """exact lies in this entry of the ball. Where arithmetic overflowed the radius is infinite or NaN: nothing is said."""
+    """exact lies in this entry of the ball. After an overflow the radius is infinite or NaN: nothing is said."""
     mid = ball.mid[index]
     rad = np.broadcast_to(ball.rad, ball.mid.shape)[index]
     if not np.isfinite(rad):

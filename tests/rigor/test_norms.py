@@ -90,7 +90,7 @@ def test_batches_are_bounded_by_their_largest():
 
 @pytest.mark.parametrize("kind", ["gaussian", "orthogonal", "rank one", "close pair"])
 def test_large_matrices_use_an_estimate_that_is_checked(kind):
-    """Above the size of full eigendecompositions the guess is a Krylov value, a lower bound that must not be believed."""
+    """Above the size of full eigendecompositions the guess is a Krylov value, which must not be believed."""
     rng = np.random.default_rng(3)
     n = 420
     matrix = rng.standard_normal((n, n)) / np.sqrt(n)

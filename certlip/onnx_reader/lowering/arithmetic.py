@@ -30,19 +30,13 @@ def _sum(call: Call, sign: float) -> Value:
 
 
 def total(call: Call) -> Value:
-    """ONNX Sum: any number of branches and constants."""
+    """ONNX Sum: any number of branches and constants, added in any order."""
     items = call.operands()
-    values = [item for item in items if isinstance(item, Value)]
-    constants = [item for item in items if isinstance(item, np.ndarray)]
     shape = np.broadcast_shapes(*(item.shape for item in items))
-    shift = sum((Ball.exact(item) for item in constants), Ball.exact(0.0))
-    size = sum((np.abs(item) for item in constants), np.zeros(()))
-    result = call.builder.expand(values[0], shape)
-    if len(values) > 1:
-        result = call.add(Add(), *(call.builder.expand(value, shape) for value in values))
-    if not size.any():
-        return result
-    return call.builder.scale(result, shift=shift, bias_size=size, name=call.name, operations=len(constants))
+    anchor = next(item for item in items if isinstance(item, Value))
+    branches = [item if isinstance(item, Value) else constant_value(call, anchor, item) for item in items]
+    flat = [call.builder.expand(branch, shape) for branch in branches]
+    return flat[0] if len(flat) == 1 else call.add(Add(), *flat)
 
 
 def average(call: Call) -> Value:

@@ -27,7 +27,7 @@ def move(call: Call) -> Value | list[Value]:
     return moved if len(moved) > 1 else moved[0]
 
 
-def pad(call: Call) -> Value:
+def pad(call: Call) -> Value | list[Value]:
     mode = call.attribute("mode", b"constant")
     if mode != b"constant":
         return move(call)
