@@ -8,9 +8,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 demo: .venv/.installed
 	$(BIN)/certlip verify models_zoo/digits_mlp.onnx --eps 0.1 --limit 100 --min-certified 0.3
 
+# One BLAS thread for each of the two test processes: more of them fight for the cores.
 test: .venv/.installed-test
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-long: .venv/.installed-test
 	$(BIN)/python -m pytest -m long

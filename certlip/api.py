@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from certlip.errors import UsageError
 from certlip.importers import Model, load
@@ -18,9 +18,6 @@ from certlip.properties.outputs import ALL
 from certlip.verify import Question, SampleResult, Status, Verifier, verify_samples
 from certlip.verify.certify import Recorder
 from certlip.verify.dataset import Dataset, default_data, make_dataset, read_dataset
-
-if TYPE_CHECKING:
-    import numpy as np
 
 Silent: Callable[[Any], None] = lambda _: None  # noqa: E731
 
@@ -184,7 +181,7 @@ def _dataset(model: Model, data: Any, limit: int | None) -> Dataset:
     return read_dataset(path, model, limit)
 
 
-def _exact(value: float | Fraction, what: str) -> Fraction:
+def _exact(value: str | float | Fraction, what: str) -> Fraction:
     try:
         amount = Fraction(value)
     except (ValueError, OverflowError, TypeError) as error:

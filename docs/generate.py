@@ -283,52 +283,62 @@ def output_fields() -> str:
     for name in names:
         document = schema(name)
         sections += [f"### certlip {name}", f"{document['description']} Schema: `specs/{name}.schema.json`."]
-        sections.append(field_table(document))
-        shared |= {key: entry for key, entry in document.get("$defs", {}).items() if "properties" in entry}
-    for key in sorted(shared):
-        sections += [f"### {key}", f"{capital(shared[key]['description'])}.", field_table(shared[key])]
+        definitions = document.get("$defs", {})
+        sections.append(field_table(document, definitions))
+        shared |= {key: (entry, definitions) for key, entry in definitions.items() if "properties" in entry}
+    for key, (entry, definitions) in sorted(shared.items()):
+        sections += [f"### {key}", f"{capital(entry['description'])}.", field_table(entry, definitions)]
     return "\n\n".join(sections)
 
 
 def certificate_fields() -> str:
     document = schema("certificate")
-    sections = [field_table(document)]
+    definitions = document["$defs"]
+    sections = [field_table(document, definitions)]
     for kind in ("lipschitz", "robustness", "tolerance", "falsification"):
-        sections.append(f"**{kind}**: {document['$defs'][f'{kind}_statement']['description']}.")
-        rows = rows_of(document["$defs"][f"{kind}_statement"], "statement.")
-        rows += rows_of(document["$defs"][f"{kind}_witness"], "witness.")
-        sections.append(table(("field", "type", "meaning"), rows))
+        sections.append(f"**{kind}**: {definitions[f'{kind}_statement']['description']}.")
+        rows = [*rows_of(definitions[f"{kind}_statement"], definitions, "statement.")]
+        rows += rows_of(definitions[f"{kind}_witness"], definitions, "witness.")
+        sections.append(table(FIELD, rows))
     return "\n\n".join(sections)
 
 
-def field_table(entry: Mapping[str, Any]) -> str:
-    return table(("field", "type", "meaning"), rows_of(entry))
+FIELD = ("field", "type", "meaning")
 
 
-def rows_of(entry: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str, str]]:
-    return list(_rows(entry, prefix))
+def field_table(entry: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    return table(FIELD, rows_of(entry, definitions))
 
 
-def _rows(entry: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str, str]]:
+def rows_of(
+    entry: Mapping[str, Any], definitions: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, str, str]]:
     for name, value in entry.get("properties", {}).items():
-        yield code(prefix + name), type_of(value), value.get("description", "")
+        target = definitions.get(value.get("$ref", "").removeprefix("#/$defs/"), {})
+        yield code(prefix + name), type_of(value, definitions), value.get("description", target.get("description", ""))
         inner = value.get("items", value)
-        yield from _rows(inner, f"{prefix}{name}{'[]' if 'items' in value else ''}.")
+        yield from rows_of(inner, definitions, f"{prefix}{name}{'[]' if 'items' in value else ''}.")
 
 
-def type_of(value: Mapping[str, Any]) -> str:
-    """The type in words; a reference is named by what it refers to."""
+NAMED = ("sha256", "rational", "output")
+"""Definitions without fields of their own to list, that are better named than spelled out."""
+
+
+def type_of(value: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    """The type in words; a reference to a structure is named by it."""
     if "const" in value:
         return code(json.dumps(value["const"]))
     if "enum" in value:
         return " or ".join(map(code, value["enum"]))
     if "$ref" in value:
-        return value["$ref"].rsplit("/", 1)[1].replace("_", " ")
+        name = value["$ref"].removeprefix("#/$defs/")
+        target = definitions[name]
+        return name if name in NAMED or "properties" in target else type_of(target, definitions)
     if "anyOf" in value:
-        return " or ".join(map(type_of, value["anyOf"]))
+        return " or ".join(type_of(entry, definitions) for entry in value["anyOf"])
     kinds = value["type"] if isinstance(value["type"], list) else [value["type"]]
     if kinds == ["array"]:
-        return f"array of {type_of(value['items'])}"
+        return f"array of {type_of(value['items'], definitions)}"
     return " or ".join(kinds)
 
 

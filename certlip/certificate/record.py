@@ -1,8 +1,8 @@
 """The certificate as data, and its strict JSON form.
 
-Numbers in a statement are exact: rationals as strings ("1/10", "5164637/2097152") or integers, never JSON floats. Arrays
-are named by the sha256 of the `.npy` file beside the record. `digest` is the sha256 of the canonical JSON of all other
-fields, so any altered character is noticed; whether the claim is *true* is for `certlip.check` to prove again.
+Numbers in a statement are exact: rationals as strings ("1/10", "5164637/2097152") or integers, never JSON floats.
+Arrays are named by the sha256 of the `.npy` file beside the record. `digest` is the sha256 of the canonical JSON of all
+other fields, so any altered character is noticed; whether the claim is *true* is for `certlip.check` to prove again.
 """
 
 from __future__ import annotations
@@ -104,10 +104,10 @@ def rational(text: Any) -> Fraction:
 
 
 def _decode(text: str) -> Any:
-    def refuse(what: str):
+    def refuse(what: str) -> Any:
         raise CertificateRejected(f"the certificate holds {what}, which its format does not allow")
 
-    def unique(pairs):
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         record = dict(pairs)
         return record if len(record) == len(pairs) else refuse("a key twice")
 

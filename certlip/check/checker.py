@@ -74,7 +74,8 @@ class Checker:
             return f"label {statement['label']} holds within {statement['norm']} distance {statement['eps']}"
         if certificate.kind == "tolerance":
             self._tolerance(certificate, folder)
-            return f"outputs move by at most {statement['tolerance']} within {statement['norm']} distance {statement['eps']}"
+            limit = f"outputs move by at most {statement['tolerance']}"
+            return f"{limit} within {statement['norm']} distance {statement['eps']}"
         self._falsification(certificate, graph, folder)
         return f"a counterexample within {statement['norm']} distance {statement['eps']} violates the property"
 

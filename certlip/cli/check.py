@@ -25,6 +25,8 @@ def command(paths: tuple[Path, ...], models: tuple[Path, ...], as_json: bool) ->
 
     `python -m certlip.check` does the same where nothing else is installed.
     """
+    from threadpoolctl import threadpool_limits
+
     from certlip.check import Checker, certificate_files
     from certlip.errors import CertificateRejected, UsageError
 
@@ -35,7 +37,8 @@ def command(paths: tuple[Path, ...], models: tuple[Path, ...], as_json: bool) ->
     checker = Checker(models)
     findings = []
     for file in files:
-        finding = checker.check(file)
+        with threadpool_limits(1, user_api="blas"):
+            finding = checker.check(file)
         findings.append(finding)
         if not as_json:
             click.secho(

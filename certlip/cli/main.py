@@ -37,7 +37,7 @@ for module in (inspect, bound, verify, radius, check, solvers, methods):
 
 
 def run(arguments: list[str] | None = None) -> None:
-    """Entry point: runs a command and leaves the process with its exit code; an internal error never looks like 0 or 1."""
+    """Entry point: runs a command and leaves the process with its exit code; an internal error is never 0 or 1."""
     sys.exit(code_of(arguments))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from math import prod
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -111,7 +111,7 @@ class Graph:
         return state.hexdigest()
 
 
-def _absorb(state, item) -> None:
+def _absorb(state: Any, item: object) -> None:
     if isinstance(item, Ball):
         _absorb(state, item.mid)
         _absorb(state, item.rad)

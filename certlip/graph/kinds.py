@@ -8,6 +8,7 @@ floating-point arithmetic (see `Precision`), on every input of a ball.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -109,7 +110,7 @@ class Affine(Operator):
         """Ball around W x, without the bias (rows of a batch are columns of a matrix to be pushed through W)."""
         return self._image(x, precision, self.forward, self.terms)
 
-    def _image(self, x: Ball, precision: Precision, act, terms: int) -> Ball:
+    def _image(self, x: Ball, precision: Precision, act: Callable[[Array, Array], Array], terms: int) -> Ball:
         # |computed - W x| <= gamma |W||x|; every quantity is non-negative, so one final inflation covers the rest.
         sizes = np.abs(self.weight.mid)
         magnitude = np.abs(x.mid) + x.rad

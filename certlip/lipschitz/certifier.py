@@ -10,6 +10,8 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, ClassVar
 
+from threadpoolctl import threadpool_limits
+
 from certlip.graph import Graph
 from certlip.proofs import LIPSCHITZ_PROOFS
 from certlip.rigor.rounding import Array, up
@@ -62,8 +64,9 @@ class Certifier(ABC):
         """A witness; its quality decides how tight the bound is, never whether it is valid."""
 
     def prove(self, graph: Graph, norm: str, witness: Witness) -> float:
-        """Proved upper bound, or infinity."""
-        value = LIPSCHITZ_PROOFS[self.theorem](graph, norm, witness.arrays)
+        """Proved upper bound, or infinity. One BLAS thread: on a busy machine two cost far more than they gain."""
+        with threadpool_limits(1, user_api="blas"):
+            value = LIPSCHITZ_PROOFS[self.theorem](graph, norm, witness.arrays)
         return up(value * (1.0 + PORTABILITY)) if value > 0 else value
 
 

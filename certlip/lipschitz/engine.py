@@ -17,7 +17,7 @@ NORMS = ("l2", "linf")
 
 
 def methods(choice: str) -> list[Certifier]:
-    """The certifiers that a `--method` names, cheapest first: "all" but references, or "auto": only those that can win."""
+    """The certifiers that a `--method` names, cheapest first: "all" but references, "auto" only what can win."""
     known = certifiers()
     if choice in ("auto", "all"):
         return [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -14,6 +14,10 @@ from certlip.lipschitz.certifier import Certifier, Witness
 from certlip.proofs.lipsdp import prove_form
 from certlip.proofs.neuron_form import NeuronForm, activations, neuron_form, obstacle
 from certlip.rigor.rounding import Array
+
+if TYPE_CHECKING:
+    from certlip.solvers.problem import LipSDP as Program
+    from certlip.solvers.problem import Proposal
 
 _STEPS = (0.0, 1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 """How far a witness is moved into the interior, until its proof goes through: a retry costs this much tightness."""
@@ -32,7 +36,7 @@ class LipSDP(Certifier):
     summary: ClassVar[str] = "semidefinite program over all neurons; graphs of affine layers, activations and skips"
     cost: ClassVar[int] = 10
 
-    mode: str = "neuron"
+    mode: Literal["neuron", "layer"] = "neuron"
     tolerance: float = 1e-8
 
     def supports(self, graph: Graph, norm: str) -> str | None:
@@ -51,7 +55,7 @@ class LipSDP(Certifier):
         from certlip.solvers.start import feasible_start
 
         form = _form(graph)
-        program = Program(form.V.mid, form.C.mid, form.inputs, form.a, form.b, form.layers, norm)
+        program = Program(form.V.mid, form.C.mid, form.inputs, form.a, form.b, form.layers, _norm(norm))
         solver, proposal = self._solve(program, deadline)
         inside = None
         for step in _STEPS:
@@ -73,7 +77,7 @@ class LipSDP(Certifier):
         }
         return Witness(witness, details)
 
-    def _solve(self, program, deadline: float | None):
+    def _solve(self, program: Program, deadline: float | None) -> tuple[str, Proposal]:
         """Name of the solver and its proposal."""
         from certlip.solvers.interior_point import solve
 
@@ -82,7 +86,7 @@ class LipSDP(Certifier):
 
 @dataclass(frozen=True)
 class ConicLipSDP(LipSDP):
-    """The same program through cvxpy: MOSEK where a licence is found, else Clarabel. The reference for small networks."""
+    """The same program through cvxpy: MOSEK where a licence is found, else Clarabel: the reference for small ones."""
 
     name: ClassVar[str] = "lipsdp-conic"
     summary: ClassVar[str] = "LipSDP through cvxpy with MOSEK or Clarabel, the slow reference for small networks"
@@ -100,7 +104,7 @@ class ConicLipSDP(LipSDP):
     def seconds_for_start(self, graph: Graph, norm: str) -> float:
         return 10.0
 
-    def _solve(self, program, deadline: float | None):
+    def _solve(self, program: Program, deadline: float | None) -> tuple[str, Proposal]:
         from certlip.solvers.conic import available, solve
 
         usable = {name: reason for name, works, reason in available() if works}
@@ -120,7 +124,7 @@ class SharedMultipliers:
 
         form = _form(graph)
         self._norm, self._whole = norm, whole.arrays
-        program = Program(form.V.mid, form.C.mid, form.inputs, form.a, form.b, form.layers, norm)
+        program = Program(form.V.mid, form.C.mid, form.inputs, form.a, form.b, form.layers, _norm(norm))
         kernel = program.matrix(whole.arrays["metric"], whole.arrays["multipliers"]) + form.C.mid.T @ form.C.mid
         self._factor = np.linalg.cholesky(kernel)  # LinAlgError where the witness is not strictly feasible
 
@@ -135,6 +139,10 @@ class SharedMultipliers:
             if np.isfinite(prove_form(form, self._norm, witness)):
                 break
         return Witness(witness, {"solver": "multipliers of the whole output, rescaled"})
+
+
+def _norm(norm: str) -> Literal["l2", "linf"]:
+    return "linf" if norm == "linf" else "l2"
 
 
 @lru_cache(maxsize=4)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -82,7 +83,8 @@ class Conv(Affine):
 
     def _grouped(self, weight: Array, tap: tuple[int, ...]) -> Array:
         out, per_group = weight.shape[:2]
-        return weight[(slice(None), slice(None), *tap)].reshape(self.groups, out // self.groups, per_group)
+        here: tuple[Any, ...] = (slice(None), slice(None), *tap)
+        return weight[here].reshape(self.groups, out // self.groups, per_group)
 
     def forward(self, weight: Array, x: Array) -> Array:
         padded = np.pad(x.reshape(len(x), *self.size), ((0, 0), (0, 0), *self.pads))
@@ -101,7 +103,8 @@ class Conv(Affine):
         grouped = y.reshape(len(y), self.groups, weight.shape[0] // self.groups, -1)
         for tap, window in self._taps():
             part = np.swapaxes(self._grouped(weight, tap), -1, -2) @ grouped
-            padded[(slice(None), slice(None), *window)] += part.reshape(len(y), self.size[0], *self.space)
+            view = padded[(slice(None), slice(None), *window)]
+            view += part.reshape(len(y), self.size[0], *self.space)
         inside = tuple(slice(a, a + n) for n, (a, _) in zip(self.size[1:], self.pads, strict=True))
         return padded[(slice(None), slice(None), *inside)].reshape(len(y), *self.domain)
 

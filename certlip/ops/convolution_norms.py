@@ -43,7 +43,8 @@ def frequency_norm(conv: Conv) -> float:
     """
     sides = torus(conv)
     coarse = tuple(n // s for n, s in zip(sides, conv.strides, strict=True))
-    rows = [w for w in product(*(range(m) for m in coarse)) if w <= tuple(-k % m for k, m in zip(w, coarse, strict=True))]
+    grid = product(*(range(m) for m in coarse))
+    rows = [w for w in grid if w <= tuple(-k % m for k, m in zip(w, coarse, strict=True))]
     phases = prod(conv.strides)
     per_block = 4 * prod(conv.weight.shape[:2]) * phases
     step = max(1, _BATCH_ENTRIES // per_block)
@@ -99,7 +100,8 @@ def channel_dominance_norm(conv: Conv) -> float:
     """Upper bound on |W|_2 from the autocorrelation of the kernel over space (the SLL condition, Araujo et al. 2023).
 
     W W' is dominated, for every zero padding, stride and image, by the stride-1 operator on the infinite grid:
-    |W|^2 <= max_i sum_j sum_u |(K * K)[i, j, u]| q_j / q_i for any q > 0, (K * K)[i, j, u] = sum_t K[i, t] . K[j, t + u].
+    |W|^2 <= max_i sum_j sum_u |(K * K)[i, j, u]| q_j / q_i for any q > 0,
+    (K * K)[i, j, u] = sum_t K[i, t] . K[j, t + u].
     """
     out, per_group = conv.weight.shape[:2]
     rows = out // conv.groups

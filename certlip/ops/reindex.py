@@ -25,7 +25,7 @@ class Reindex(Affine):
     def of(source: Shape, index: NDArray[np.int64], fill: float = 0.0) -> Reindex:
         """From flat positions in the source, -1 for an entry that is the constant `fill`."""
         index = np.ascontiguousarray(index, dtype=np.int64)
-        if index.size and not (-1 <= int(index.min()) and int(index.max()) < prod(source)):
+        if index.size and (index.min() < -1 or index.max() >= prod(source)):
             raise ValueError(f"an index lies outside an array of shape {source}")
         shift = np.where(index < 0, float(fill), 0.0)
         return Reindex(Ball.exact(1.0), Ball.exact(shift), np.abs(shift), index, source)
@@ -73,7 +73,7 @@ class Reindex(Affine):
             return y.reshape(len(y), *self.source)
         result = np.zeros((len(y), prod(self.source)))
         used = self.index >= 0
-        np.add.at(result, (slice(None), self.index[used]), y[:, used])
+        np.add.at(result.T, self.index[used], y[:, used].T)
         return result.reshape(len(y), *self.source)
 
     def enclose(self, precision: Precision, *inputs: Ball) -> Ball:

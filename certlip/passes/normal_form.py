@@ -17,8 +17,10 @@ products. A rule applies only where nothing else reads the value in between and 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -202,7 +204,7 @@ def _dense_dense(first: Dense, second: Dense):
     return Dense(second.weight @ first.weight, bias, size, second.lead)
 
 
-_RULES = (
+_RULES: tuple[tuple[tuple[type, type], Callable[[Any, Any], Any]], ...] = (
     ((Scale, Scale), _scale_scale),
     ((Reindex, Reindex), _reindex_reindex),
     ((Scale, Reindex), _scale_reindex),

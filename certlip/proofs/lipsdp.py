@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from certlip.graph import Graph
 from certlip.proofs.neuron_form import NeuronForm, neuron_form
@@ -81,7 +82,7 @@ def _lmi(form: NeuronForm, multipliers: Array, first: int) -> Ball:
     return total + Ball(mid, rad)
 
 
-def _schur_complement(form: NeuronForm, metric: Array, multipliers: Array, through: Array) -> Ball:
+def _schur_complement(form: NeuronForm, metric: Array, multipliers: Array, through: NDArray[np.intp]) -> Ball:
     """M_zz - M_zx P^-1 M_xz, with M_zx = -diag(T (a + b)) V_x nonzero in the rows `through` alone."""
     n = form.inputs
     inner = _lmi(form, multipliers, n)

@@ -1,11 +1,11 @@
 """Robustness of one sample from Lipschitz bounds, and the radius that they certify.
 
 Theorem. Let m = g(x) > 0 for the exact network g (a difference of logits, or the logit whose sign decides) and
-|g(x') - g(x)| <= L |x' - x|. If m > L eps then g(x') > 0 for every |x' - x| <= eps. Hence the class is kept on the closed
-ball of radius eps when this holds against every other class, and on the open ball of radius min m / L.
+|g(x') - g(x)| <= L |x' - x|. If m > L eps then g(x') > 0 for every |x' - x| <= eps. Hence the class is kept on the
+closed ball of radius eps when this holds against every other class, and on the open ball of radius min m / L.
 
-m is a *lower* bound from an enclosure of the exact outputs; comparisons with eps are exact rational arithmetic; ties and
-non-positive margins certify nothing.
+m is a *lower* bound from an enclosure of the exact outputs; comparisons with eps are exact rational arithmetic; ties
+and non-positive margins certify nothing.
 """
 
 from __future__ import annotations

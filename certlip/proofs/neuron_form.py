@@ -1,7 +1,7 @@
 """The network as one linear map around its activations: v = V xi + const, f = C xi + const, xi = (x, z).
 
-z holds the outputs of all pointwise nodes in topological order, z_j = phi_j(v_j) with slopes in [a_j, b_j]. Any graph of
-affine, pointwise, add and concatenate operators has this form; chains are the special case of a block bidiagonal V.
+z holds the outputs of all pointwise nodes in topological order, z_j = phi_j(v_j) with slopes in [a_j, b_j]. Any graph
+of affine, pointwise, add and concatenate operators has this form; chains are the special case of a block bidiagonal V.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from math import prod
 
 import numpy as np
 
-from certlip.graph import Affine, Graph, Merge, Pointwise
+from certlip.graph import Affine, Graph, Merge, Node, Pointwise
 from certlip.graph.kinds import Shape
 from certlip.ops import Add, Concat
 from certlip.rigor.ball import Ball, concatenate
@@ -70,7 +70,7 @@ def neuron_form(graph: Graph) -> NeuronForm:
     sizes = [graph.input_size] + [prod(shape) for _, shape in activations(graph)]
     rows: list[_Form] = []
 
-    def step(node, forms: Sequence[_Form]) -> _Form:
+    def step(node: Node, forms: Sequence[_Form]) -> _Form:
         operator = node.operator
         shape = operator.shape(*(form.shape for form in forms))
         if isinstance(operator, Pointwise):
@@ -78,7 +78,7 @@ def neuron_form(graph: Graph) -> NeuronForm:
             return _Form(shape, {len(rows): None})
         if isinstance(operator, Affine):
             return _Form(shape, {s: _push(operator, image) for s, image in forms[0].images.items()})
-        join = _sum if isinstance(operator, Add) else _concatenation(operator.axis + 1)
+        join = _concatenation(operator.axis + 1) if isinstance(operator, Concat) else _sum
         return _Form(shape, {s: join(s, sizes[s], forms) for s in sorted(set().union(*(f.images for f in forms)))})
 
     output = graph.fold(_Form(graph.input_shape, {0: None}), step)[-1]

@@ -24,7 +24,7 @@ def prove_norm_product(graph: Graph, norm: str, witness: Mapping[str, Array]) ->
 
 
 def prove_dominance_product(graph: Graph, norm: str, witness: Mapping[str, Array]) -> float:
-    """Upper bound from diagonal dominance of each layer's Gram matrix with the best scaling (mathematics: Gershgorin)."""
+    """Upper bound from diagonal dominance of each layer's Gram matrix with the best scaling (Gershgorin)."""
     return _bound(graph, norm, lambda operator: operator.dominance_norm)
 
 

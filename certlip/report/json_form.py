@@ -71,9 +71,7 @@ def bound_report_json(report: BoundReport) -> dict[str, Any]:
 
 
 def sample_json(sample: SampleResult) -> dict[str, Any]:
-    predicted = sample.predicted
-    if isinstance(predicted, float):
-        predicted = finite(predicted)
+    predicted = finite(sample.predicted) if isinstance(sample.predicted, float) else sample.predicted
     return {
         "index": sample.index,
         "label": sample.label,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ class Ball:
         object.__setattr__(self, "rad", np.asarray(self.rad, dtype=np.float64))
 
     @staticmethod
-    def exact(x) -> Ball:
+    def exact(x: Any) -> Ball:
         """The ball of radius zero around an array of floats (conversion to binary64 must be exact: it is for
         binary16, bfloat16, binary32, binary64 and integers below 2^53)."""
         return Ball(np.asarray(x, dtype=np.float64), np.zeros(()))
@@ -49,7 +50,7 @@ class Ball:
         rad = self.rad if self.rad.ndim == 0 else move(np.broadcast_to(self.rad, self.mid.shape))
         return Ball(move(self.mid), rad)
 
-    def __getitem__(self, key) -> Ball:
+    def __getitem__(self, key: Any) -> Ball:
         return self.map(lambda array: array[key])
 
     def reshape(self, *shape: int) -> Ball:

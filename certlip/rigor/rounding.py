@@ -6,7 +6,7 @@ Source: Higham, Accuracy and Stability of Numerical Algorithms (2nd ed.), chapte
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,13 +55,13 @@ def gamma(terms: int, unit: float = UNIT) -> float:
     return float("inf") if product >= 0.5 else up(product / (1.0 - product) * (1.0 + 8 * UNIT))
 
 
-def up(x):
+def up(x: Any) -> Any:
     """The next float above x (elementwise for arrays): turns a correctly rounded result into an upper bound."""
     result = np.nextafter(x, np.inf)
     return result if isinstance(x, np.ndarray) else float(result)
 
 
-def down(x):
+def down(x: Any) -> Any:
     """The next float below x (elementwise for arrays)."""
     result = np.nextafter(x, -np.inf)
     return result if isinstance(x, np.ndarray) else float(result)
@@ -73,7 +73,7 @@ def product_up(left: float, right: float) -> float:
     return product if left in (0.0, 1.0) or right in (0.0, 1.0) else up(product)
 
 
-def inflate(x, roundings: int):
+def inflate(x: Any, roundings: int) -> Any:
     """Upper bound on a non-negative expression whose float evaluation x used at most `roundings` nested roundings.
 
     Every rounding of a sum or product of non-negative numbers loses a factor of at least 1 - u, hence

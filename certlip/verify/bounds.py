@@ -65,11 +65,10 @@ class BoundTable:
 
     def _run(self, certifier: Certifier, output: Output, deadline: float | None) -> Bound:
         graph = self._select(output)
-        if type(certifier) is LipSDP and output.kind in ("pair", "logit") and self._graph.output_size > 2:
-            if (
-                certifier.supports(graph, self.norm) is None
-                and certifier.seconds_for_start(graph, self.norm) > _OWN_SECONDS
-            ):
+        is_one_of_many = output.kind in ("pair", "logit") and self._graph.output_size > 2
+        if isinstance(certifier, LipSDP) and not certifier.is_reference and is_one_of_many:
+            fits = certifier.supports(graph, self.norm) is None
+            if fits and certifier.seconds_for_start(graph, self.norm) > _OWN_SECONDS:
                 return self._from_shared(certifier, graph, output, deadline)
         return run(certifier, graph, output, self.norm, deadline, self._patient)
 

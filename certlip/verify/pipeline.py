@@ -40,9 +40,9 @@ class Status(StrEnum):
 class SampleResult:
     """One sample's verdict.
 
-    margin: proved lower bound of the smallest f_label - f_k at the sample (the tolerance, for regressors). radius: every
-    perturbation smaller than this is certified. method: what decided. counterexample: proved, and confirmed by a run of
-    the model, where falsified. bounds: the Lipschitz bound used against each rival.
+    margin: proved lower bound of the smallest f_label - f_k at the sample (the tolerance, for regressors). radius:
+    every perturbation smaller than this is certified. method: what decided. counterexample: proved, and confirmed by a
+    run of the model, where falsified. bounds: the Lipschitz bound used against each rival.
     """
 
     index: int

@@ -107,14 +107,21 @@ OVERFLOWING = [
     # true logits -1e200 (+ 1e150) and -5: label 1 by far, but the first overflows on the way
     chain((1,), Dense.of([[1e160], [0.0]], [0.0, 1.0]), Relu(), Dense.of([[1e-160, 0.0], [0.0, -5.0]], [-1e200, 0.0])),
     # 1e310 - 1e310: the centre is not a number
-    chain((1,), Dense.of([[1e160], [-1e160]], [0.0, 0.0]), LeakyRelu(1.0),
-    Dense.of([[1.0, 1.0], [0.0, 0.0]], [-1.0, 0.0])),
+    chain(
+        (1,), Dense.of([[1e160], [-1e160]], [0.0, 0.0]), LeakyRelu(1.0), Dense.of([[1.0, 1.0], [0.0, 0.0]], [-1.0, 0.0])
+    ),
     # saturation after overflow looks harmless
-    chain((1,), Dense.of([[1e160], [-1e160]]), Dense.of([[1.0, 1.0]]), Sigmoid(),
-    Dense.of([[1.0], [0.0]], [-0.6, 0.0])),
-    chain((1,), Dense.of([[1e160], [-1e160]]), Dense.of([[1.0, 1.0]]), Clip(-1.0, 1.0),
-    Dense.of([[1.0], [0.0]], [-0.5, 0.0])),
-]  # fmt: skip
+    chain(
+        (1,), Dense.of([[1e160], [-1e160]]), Dense.of([[1.0, 1.0]]), Sigmoid(), Dense.of([[1.0], [0.0]], [-0.6, 0.0])
+    ),
+    chain(
+        (1,),
+        Dense.of([[1e160], [-1e160]]),
+        Dense.of([[1.0, 1.0]]),
+        Clip(-1.0, 1.0),
+        Dense.of([[1.0], [0.0]], [-0.5, 0.0]),
+    ),
+]
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
