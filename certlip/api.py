@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,9 +13,10 @@ from certlip.errors import UsageError
 from certlip.importers import Model, load
 from certlip.lipschitz import Bound, best, bound_output
 from certlip.properties import Output
-from certlip.properties.numbers import parse_amount
+from certlip.properties.numbers import decimal_down, decimal_up
 from certlip.properties.outputs import ALL
 from certlip.verify import Question, SampleResult, Status, Verifier, verify_samples
+from certlip.verify.amount import exact_amount, seconds
 from certlip.verify.certify import Recorder
 from certlip.verify.dataset import Dataset, default_data, make_dataset, read_dataset
 
@@ -34,7 +35,7 @@ class BoundReport:
         return best(self.bounds)
 
     def __repr__(self) -> str:
-        return "\n".join(repr(bound) for bound in self.bounds)
+        return "\n".join(map(_sentence, self.bounds))
 
     def _repr_html_(self) -> str:
         from certlip.report.html import bounds_table
@@ -71,12 +72,21 @@ class VerifyReport:
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{self.count(status)} {status}" for status in Status if self.count(status))
-        return f"{len(self.samples)} samples of {self.model.name} at {self.norm} eps {float(self.eps):g}: {counts}"
+        eps = f"{decimal_down(float(self.eps)):.10g}"
+        return f"{len(self.samples)} samples of {self.model.name} at {self.norm} eps {eps}: {counts}"
 
     def _repr_html_(self) -> str:
         from certlip.report.html import verdicts_table
 
         return verdicts_table(self)
+
+
+def _sentence(bound: Bound) -> str:
+    """A bound in words, rounded up."""
+    if not bound.proved:
+        return repr(bound)
+    value = f"{decimal_up(bound.value):.10g}"
+    return f"|Df| <= {value} |Dx| ({bound.norm}, {bound.output}), proved by {bound.method}"
 
 
 def as_model(source: Any, **options: Any) -> Model:
@@ -101,13 +111,24 @@ def bound(
     `certlip methods`, "auto" or "all". timeout: seconds for the search; proofs already begun are finished.
     certificate: where to write the record of the best bound. Raises CertlipError.
     """
+    limit = seconds(timeout, "the timeout")
     loaded = as_model(model)
-    deadline = None if timeout is None else time.monotonic() + timeout
+    path = None if certificate is None else _certificate_file(Path(certificate), loaded)
+    recorder = None if path is None else Recorder(loaded, path.parent)
+    deadline = None if limit is None else time.monotonic() + limit
     report = BoundReport(loaded, tuple(bound_output(loaded.graph, output, norm, method, deadline, progress)))
-    if certificate is not None and report.best is not None:
-        path = Path(certificate)
-        Recorder(loaded, path.parent).bound(report.best, path.name)
+    if recorder is not None and path is not None and report.best is not None:
+        recorder.bound(report.best, path.name)
     return report
+
+
+def _certificate_file(path: Path, model: Model) -> Path:
+    """A file that may be written: no folder, and not the model itself."""
+    if path.is_dir() or not path.name:
+        raise UsageError(f"{path} is a folder; name a file for the certificate, like {path / 'bound.json'}")
+    if model.path is not None and path.exists() and path.samefile(model.path):
+        raise UsageError(f"{path} is the model itself; name another file for the certificate")
+    return path
 
 
 def verify(
@@ -132,19 +153,16 @@ def verify(
     (x, y) with y possibly None, a Dataset, or None for the `.npz` beside the model. A sample is certified by a proof,
     falsified by a proved counterexample that the model's runtime confirms, else unknown or timeout.
     """
+    question = Question(
+        exact_amount(eps, "eps"), norm, None if tolerance is None else exact_amount(tolerance, "the tolerance")
+    )
+    limits = seconds(timeout, "the timeout"), seconds(total_timeout, "the total timeout")
     loaded = as_model(model)
-    amount = parse_amount(eps, "eps") if isinstance(eps, str) else _exact(eps, "eps")
-    slack = parse_amount(tolerance, "the tolerance") if isinstance(tolerance, str) else None
-    if tolerance is not None and slack is None:
-        slack = _exact(tolerance, "the tolerance")
     samples = _dataset(loaded, data, limit)
-    if slack is None:
-        require_classes(loaded, samples)
-    question = Question(amount, norm, slack)
     verifier = Verifier(loaded, question, method, progress, seed)
     recorder = None if certificates is None else Recorder(loaded, Path(certificates))
     results = []
-    for result in verify_samples(verifier, samples, timeout, total_timeout):
+    for result in verify_samples(verifier, samples, *limits):
         results.append(result)
         if recorder is not None:
             recorder.sample(result, samples.inputs[result.index], question)
@@ -155,40 +173,31 @@ def verify(
         if recorder is not None and refreshed.status is not result.status:
             recorder.sample(refreshed, samples.inputs[result.index], question)
         final.append(refreshed)
-    labelled = slack is None and samples.labels is not None
-    return VerifyReport(loaded, amount, norm, tuple(final), tuple(verifier.table.all()), labelled, slack)
+    return _report(verifier, samples, final)
 
 
-def require_classes(model: Model, samples: Dataset) -> None:
-    """A classifier's question needs classes: refuse a regressor without a tolerance."""
-    real_targets = samples.targets is not None and samples.labels is None
-    if real_targets or (model.graph.output_size == 1 and samples.labels is None):
-        raise UsageError(
-            f"{model.name} looks like a regressor (one output or real targets); state how far an output may move with "
-            "--tolerance, or give integer class labels"
-        )
+def _report(verifier: Verifier, samples: Dataset, results: Sequence[SampleResult]) -> VerifyReport:
+    question = verifier.question
+    labelled = question.tolerance is None and samples.labels is not None
+    bounds = tuple(verifier.table.all())
+    return VerifyReport(
+        verifier.model, question.eps, question.norm, tuple(results), bounds, labelled, question.tolerance
+    )
 
 
 def _dataset(model: Model, data: Any, limit: int | None) -> Dataset:
     if isinstance(data, Dataset):
-        return data
-    if isinstance(data, tuple):
-        inputs, targets = data
-        return make_dataset(inputs, targets, model, limit)
+        return data.first(limit)
+    if isinstance(data, tuple) and len(data) == 2:
+        return make_dataset(*data, model, limit)
+    if data is not None and not isinstance(data, (str, Path)):
+        if isinstance(data, (tuple, list, dict, set)) or not hasattr(data, "__array__"):
+            raise UsageError(f"a {type(data).__name__} is no data; pass a path, an array x or the pair (x, y)")
+        return make_dataset(data, None, model, limit)
     path = default_data(model) if data is None else Path(data)
     if path is None:
         raise UsageError(f"no samples: there is no .npz beside {model.name}; pass data")
     return read_dataset(path, model, limit)
-
-
-def _exact(value: str | float | Fraction, what: str) -> Fraction:
-    try:
-        amount = Fraction(value)
-    except (ValueError, OverflowError, TypeError) as error:
-        raise UsageError(f"{what} {value!r} is not a finite number; use a value like 0.1") from error
-    if amount < 0:
-        raise UsageError(f"{what} {value!r} is negative; use a value of at least 0")
-    return amount
 
 
 def radius(
@@ -200,21 +209,19 @@ def radius(
     limit: int | None = None,
     timeout: float | None = 60.0,
     total_timeout: float | None = None,
-    tolerance: str | float | None = None,
+    tolerance: str | float | Fraction | None = None,
     progress: Callable[[str], None] = Silent,
     each: Callable[[SampleResult], None] = Silent,
 ) -> VerifyReport:
     """The largest certified radius of each sample: every smaller perturbation keeps its class (or the tolerance)."""
+    slack = None if tolerance is None else exact_amount(tolerance, "the tolerance")
+    question = Question(Fraction(0), norm, slack)
+    limits = seconds(timeout, "the timeout"), seconds(total_timeout, "the total timeout")
     loaded = as_model(model)
-    slack = None if tolerance is None else parse_amount(str(tolerance), "the tolerance")
     samples = _dataset(loaded, data, limit)
-    if slack is None:
-        require_classes(loaded, samples)
-    verifier = Verifier(loaded, Question(Fraction(0), norm, slack), method, progress)
+    verifier = Verifier(loaded, question, method, progress)
     results = []
-    for result in verify_samples(verifier, samples, timeout, total_timeout, Verifier.measure):
+    for result in verify_samples(verifier, samples, *limits, Verifier.measure):
         results.append(result)
         each(result)
-    final = tuple(verifier.refresh(result, samples.inputs[result.index]) for result in results)
-    labelled = slack is None and samples.labels is not None
-    return VerifyReport(loaded, Fraction(0), norm, final, tuple(verifier.table.all()), labelled, slack)
+    return _report(verifier, samples, [verifier.remeasure(result, samples.inputs[result.index]) for result in results])

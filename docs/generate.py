@@ -30,7 +30,11 @@ WIDTH = 100
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(" ".join(str(cell).split()).replace("|", "\\|") for cell in row) + " |" for row in lines)
+    return "\n".join(f"| {' | '.join(map(cell, line))} |" for line in lines)
+
+
+def cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def code(text: str) -> str:
@@ -46,8 +50,8 @@ def cli_page() -> str:
     parts = [
         "# Command line",
         NOTICE,
-        "Results go to stdout, errors and progress to stderr. `--json` prints one JSON object ([json.md](json.md)). Bounds "
-        "are printed rounded up, radii and margins rounded down.",
+        "Results go to stdout, errors and progress to stderr. `--json` prints one JSON object ([json.md](json.md)). "
+        "Bounds are printed rounded up, radii and margins rounded down.",
         "## Commands",
         table(
             ("command", "what it does"),
@@ -86,11 +90,11 @@ def fenced(text: str) -> str:
 
 def option_table(command: click.Command) -> str:
     rows = []
-    for parameter in command.params:
-        if isinstance(parameter, click.Option):
-            rows.append((code(", ".join(parameter.opts)), value_of(parameter), default_of(parameter), parameter.help or ""))
+    for option in command.params:
+        if isinstance(option, click.Option):
+            rows.append((code(", ".join(option.opts)), value_of(option), default_of(option), option.help or ""))
         else:
-            rows.append((code(parameter.make_metavar(click.Context(command))), "argument", "required", ""))
+            rows.append((code(option.make_metavar(click.Context(command))), "argument", "required", ""))
     return table(("option", "value", "default", "meaning"), rows)
 
 
@@ -107,7 +111,9 @@ def default_of(option: click.Option) -> str:
         return "required"
     if option.multiple:
         return "repeatable"
-    return code(f"{option.default:g}" if isinstance(option.default, float) else option.default) if option.show_default else ""
+    if not option.show_default:
+        return ""
+    return code(f"{option.default:g}" if isinstance(option.default, float) else option.default)
 
 
 # ---------------------------------------------------------------- certifiers
@@ -116,7 +122,7 @@ def default_of(option: click.Option) -> str:
 def method_table() -> str:
     from certlip.lipschitz import certifiers
 
-    known = [c for c in certifiers().values() if type(c).__module__.startswith("certlip.")]  # plug-ins document themselves
+    own = [c for c in certifiers().values() if type(c).__module__.startswith("certlip.")]  # not those of plug-ins
     rows = [
         (
             code(c.name),
@@ -124,7 +130,7 @@ def method_table() -> str:
             code(c.theorem),
             c.summary,
         )
-        for c in known
+        for c in own
     ]
     return table(("method", "runs with", "theorem", "what it is"), rows)
 

@@ -98,15 +98,15 @@ class DenseChain(Architecture):
 class ConvNet(Architecture):
     """Two strided convolutions and a dense layer, for images of shape (1, 28, 28).
 
-    Conv 1-4 (5 x 5, stride 2, padding 2), ReLU, BatchNorm, Conv 4-8 (3 x 3, stride 2), ReLU, dense 288-10.
+    Conv 1-4 (5 x 5, stride 3, padding 2), ReLU, BatchNorm, Conv 4-8 (3 x 3, stride 2), ReLU, dense 128-10.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(1, 4, 5, stride=2, padding=2)
+        self.conv1 = nn.Conv2d(1, 4, 5, stride=3, padding=2)
         self.batch_norm = nn.BatchNorm2d(4)
         self.conv2 = nn.Conv2d(4, 8, 3, stride=2)
-        self.dense = nn.Linear(8 * 6 * 6, 10)
+        self.dense = nn.Linear(8 * 4 * 4, 10)
 
     def forward(self, x: Tensor) -> Tensor:
         """The logits of images of shape (batch, 1, 28, 28)."""

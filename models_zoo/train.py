@@ -93,8 +93,8 @@ RECIPES: dict[str, Recipe] = {
                                temperature=0.1),
     "mnist_mlp": Recipe("(x - mean) / deviation as Sub and Div, Flatten, then 784-64-64-10, ReLU, Gemm chain",
                         _normalised_mlp, 30, decay=0.5, penalty=3e-4),
-    "mnist_conv": Recipe("Conv 1-4 (5x5, stride 2, padding 2), ReLU, BatchNormalization, Conv 4-8 (3x3, "
-                         "stride 2, no padding), ReLU, Flatten, dense 288-10",
+    "mnist_conv": Recipe("Conv 1-4 (5x5, stride 3, padding 2), ReLU, BatchNormalization, Conv 4-8 (3x3, "
+                         "stride 2, no padding), ReLU, Flatten, dense 128-10",
                          lambda _: ConvNet(), 30, decay=0.1, penalty=0.01),
     "breast_cancer": Recipe("30-16-2, ReLU, Gemm chain",
                             lambda _: DenseChain((30, 16, 2)), 100, decay=0.2),

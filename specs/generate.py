@@ -1,8 +1,9 @@
 """Write one VNN-LIB 1.0 property per classifier of the zoo: `python -m specs.generate [--out DIR]`.
 
-Property of a model: the l-infinity box of radius EPS around its first held-out sample, and as unsafe set the points where
-some other class scores at least as high as the sample's label. `unsat` means that the label is kept on the whole box.
-Bounds are exact decimals of (stored sample) +- EPS; nothing is drawn at random, so the files never change by themselves.
+Property of a model: the l-infinity box of radius EPS around its first held-out sample, and as unsafe set the points
+where some other class scores at least as high as the sample's label. `unsat` means that the label is kept on the whole
+box. Bounds are exact decimals of (stored sample) +- EPS; nothing is drawn at random, so the files never change by
+themselves.
 """
 
 from __future__ import annotations

@@ -54,12 +54,13 @@ def command(
     from fractions import Fraction
 
     from certlip import api
-    from certlip.properties.numbers import parse_amount
-    from certlip.report.console import err, number_up, out, print_bounds
+    from certlip.properties.numbers import decimal_down
+    from certlip.report.console import err, out, print_bounds
     from certlip.report.json_form import bound_report_json
+    from certlip.verify.amount import exact_amount
 
     output = _output(logit, pair)
-    limit = None if max_lipschitz is None else parse_amount(max_lipschitz, "--max-lipschitz")
+    limit = None if max_lipschitz is None else exact_amount(max_lipschitz, "--max-lipschitz")
     loaded = load_model(model, input_name, output_name)
     with working() as (say, _):
         report = api.bound(
@@ -70,13 +71,16 @@ def command(
     if as_json:
         data = bound_report_json(report)
         if limit is not None:
-            data["claim"] = {"max_lipschitz": float(limit), "proved": holds}
+            exact = str(limit)
+            data["claim"] = {"max_lipschitz": decimal_down(float(limit)), "max_lipschitz_exact": exact, "proved": holds}
         print_json(data)
     else:
         print_bounds(report)
-        if limit is not None and best is not None:
+        if limit is not None:
             word = "[green]proved[/]" if holds else "[yellow]not proved[/]"
-            out().print(f"Lipschitz bound {number_up(best.value)} <= {float(limit):g}: {word}")
+            out().print(f"claim: at most {limit}: {word}")
+        elif best is None:
+            out().print("no bound was proved; give it more --timeout or another --method")
     if certificate is not None:
         err().print(
             f"certificate written to {certificate}" if best else "nothing is proved, so no certificate", markup=False

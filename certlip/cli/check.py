@@ -29,6 +29,7 @@ def command(paths: tuple[Path, ...], models: tuple[Path, ...], as_json: bool) ->
 
     from certlip.check import Checker, certificate_files
     from certlip.errors import CertificateRejected, UsageError
+    from certlip.report.text import one_line
 
     files = certificate_files(paths)
     for model in models:
@@ -44,7 +45,7 @@ def command(paths: tuple[Path, ...], models: tuple[Path, ...], as_json: bool) ->
             click.secho(
                 "accepted  " if finding.accepted else "REJECTED  ", fg="green" if finding.accepted else "red", nl=False
             )
-            click.echo(f"{finding.path}: {finding.message}")
+            click.echo(f"{one_line(finding.path)}: {finding.message}")
     rejected = sum(not finding.accepted for finding in findings)
     if as_json:
         entries = [{"path": str(f.path), "accepted": f.accepted, "message": f.message} for f in findings]

@@ -18,7 +18,7 @@ def command(model: Path, input_name: str | None, output_name: str | None, as_jso
     """Layers, shapes, parameters and proved norms of MODEL, and everything in it that is not supported."""
     from certlip.cli.options import load_model
     from certlip.errors import UnsupportedModel
-    from certlip.report.console import model_line, out, print_table
+    from certlip.report.console import print_notes, print_table
     from certlip.report.json_form import SCHEMA, model_json
 
     try:
@@ -32,14 +32,14 @@ def command(model: Path, input_name: str | None, output_name: str | None, as_jso
                 ("unsupported node", "operator", "opset", "hint"),
                 [(n["name"], n["operator"], str(n["opset"]), n["hint"]) for n in nodes],
             )
-        return error.exit_code
+        raise  # the same as one sentence on stderr, and the exit code
     layers = _layers(loaded)
     if as_json:
         print_json(
             {"schema": SCHEMA, "supported": True, "model": model_json(loaded), "layers": layers, "unsupported": []}
         )
         return 0
-    out().print(model_line(loaded))
+    print_notes(loaded)
     print_table(
         ("layer", "operator", "kind", "output shape", "weights", "l2 norm <=", "linf norm <="),
         [
@@ -55,8 +55,6 @@ def command(model: Path, input_name: str | None, output_name: str | None, as_jso
             for layer in layers
         ],
     )
-    for note in loaded.graph.notes:
-        out().print(f"note: {note}", markup=False)
     return 0
 
 
@@ -69,6 +67,7 @@ def _layers(model) -> list[dict[str, Any]]:
     from certlip.graph import Affine, Merge, Pointwise
     from certlip.passes import normal_form
     from certlip.properties.numbers import decimal_up
+    from certlip.report.json_form import finite
 
     graph = normal_form(model.graph)
     rows = []
@@ -83,8 +82,8 @@ def _layers(model) -> list[dict[str, Any]]:
                 "kind": kind,
                 "shape": list(shape),
                 "weights": int(operator.weight.mid.size) if isinstance(operator, Affine) else 0,
-                "l2_norm": None if norms[0] is None else decimal_up(norms[0]),
-                "linf_norm": None if norms[1] is None else decimal_up(norms[1]),
+                "l2_norm": None if norms[0] is None else finite(decimal_up(norms[0])),
+                "linf_norm": None if norms[1] is None else finite(decimal_up(norms[1])),
             }
         )
     return rows

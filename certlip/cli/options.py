@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ class Seconds(click.ParamType):
             seconds = float(value)
         except ValueError:
             self.fail(f"{value!r} is not a number of seconds", param, ctx)
-        if not 0 < seconds < float("inf"):
+        if not 0 < seconds < math.inf:
             self.fail(f"{value!r} is not a positive number of seconds", param, ctx)
         return seconds
 
@@ -84,14 +86,13 @@ def print_json(data: Any) -> None:
     click.echo(json.dumps(data, indent=1, allow_nan=False))
 
 
-def parse_fraction(text: str, what: str) -> float:
-    """A share between 0 and 1."""
-    try:
-        share = float(text)
-    except ValueError as error:
-        raise UsageError(f"{what} '{text}' is not a number between 0 and 1") from error
-    if not 0 <= share <= 1:
-        raise UsageError(f"{what} '{text}' is not between 0 and 1")
+def parse_share(text: str, what: str) -> Fraction:
+    """An exact share between 0 and 1."""
+    from certlip.verify.amount import exact_amount
+
+    share = exact_amount(text, what)
+    if share > 1:
+        raise UsageError(f"{what} '{text[:40]}' is more than 1; write a share like 0.9")
     return share
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import click
@@ -15,7 +16,7 @@ from certlip.cli.options import (
     method_option,
     model_argument,
     norm_option,
-    parse_fraction,
+    parse_share,
     print_json,
     sample_timeout_option,
     tolerance_option,
@@ -65,22 +66,27 @@ def command(
 ) -> int:
     """Prove or refute, sample by sample, that no perturbation up to E changes MODEL's decision."""
     from certlip import api
-    from certlip.properties.numbers import parse_amount
     from certlip.report.console import print_verdicts
     from certlip.report.json_form import verify_report_json
+    from certlip.verify import Question
+    from certlip.verify.amount import exact_amount
     from certlip.verify.dataset import default_data, read_dataset
 
-    amount = parse_amount(eps, "--eps")
-    slack = None if tolerance is None else parse_amount(tolerance, "--tolerance")
-    share = None if min_certified is None else parse_fraction(min_certified, "--min-certified")
+    amount = exact_amount(eps, "--eps")
+    slack = None if tolerance is None else exact_amount(tolerance, "--tolerance")
+    share = None if min_certified is None else parse_share(min_certified, "--min-certified")
     if data_free and data is not None:
         raise UsageError("--data-free claims nothing about samples; leave out --data")
+    if data_free and share is not None:
+        raise UsageError("--data-free claims nothing about samples; leave out --min-certified")
     loaded = load_model(model, input_name, output_name)
     source = None if data_free else data or default_data(loaded)
     if source is None:
         from certlip.cli.data_free import claim_for_all_inputs
 
-        return claim_for_all_inputs(loaded, amount, norm, method, timeout, slack, certificates, data_free, as_json)
+        question = Question(amount, norm, slack)
+        seconds = timeout if total_timeout is None else min(timeout, total_timeout)
+        return claim_for_all_inputs(loaded, question, method, seconds, certificates, data_free, as_json)
     samples = read_dataset(source, loaded, limit)
     with working(len(samples)) as (say, advance):
         report = api.verify(
@@ -103,7 +109,7 @@ def command(
     return exit_code(report, share)
 
 
-def exit_code(report, share: float | None) -> int:
+def exit_code(report, share: Fraction | None) -> int:
     """70 for errors; with a share: 0 if reached, 1 if it no longer can be, else 3; without: 1, 3 or 0."""
     from certlip.cli.main import INTERNAL
     from certlip.verify import Status
@@ -111,10 +117,8 @@ def exit_code(report, share: float | None) -> int:
     if report.count(Status.ERROR):
         return INTERNAL
     refuted = report.count(Status.FALSIFIED) + report.count(Status.MISCLASSIFIED)
-    if share is not None:
-        if report.certified_accuracy >= share:
-            return 0
-        return 1 if 1.0 - refuted / len(report.samples) < share else 3
-    if refuted:
-        return 1
-    return 0 if report.count(Status.CERTIFIED) == len(report.samples) else 3
+    certified, total = report.count(Status.CERTIFIED), len(report.samples)
+    needed = total if share is None else share * total
+    if certified >= needed:
+        return 0
+    return 1 if total - refuted < needed else 3

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from math import prod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -44,7 +43,7 @@ class LipSDP(Certifier):
 
     def seconds_for_start(self, graph: Graph, norm: str) -> float:
         """Rough time of the first few iterations, before which a deadline cannot stop the solver."""
-        form = _form(graph)
+        form = neuron_form(graph)
         neurons = len(form.a)
         order = neurons + (form.inputs if norm == "linf" else min(form.inputs, neurons + form.C.shape[0]))
         return 3 * _FLOPS_PER_CUBE * order**3 / _FLOPS_PER_SECOND
@@ -54,7 +53,7 @@ class LipSDP(Certifier):
         from certlip.solvers.problem import LipSDP as Program
         from certlip.solvers.start import feasible_start
 
-        form = _form(graph)
+        form = neuron_form(graph)
         program = Program(form.V.mid, form.C.mid, form.inputs, form.a, form.b, form.layers, _norm(norm))
         solver, proposal = self._solve(program, deadline)
         inside = None
@@ -122,7 +121,7 @@ class SharedMultipliers:
     def __init__(self, graph: Graph, norm: str, whole: Witness):
         from certlip.solvers.problem import LipSDP as Program
 
-        form = _form(graph)
+        form = neuron_form(graph)
         self._norm, self._whole = norm, whole.arrays
         program = Program(form.V.mid, form.C.mid, form.inputs, form.a, form.b, form.layers, _norm(norm))
         kernel = program.matrix(whole.arrays["metric"], whole.arrays["multipliers"]) + form.C.mid.T @ form.C.mid
@@ -130,7 +129,7 @@ class SharedMultipliers:
 
     def witness(self, graph: Graph) -> Witness:
         """For a graph that differs from the whole one in its last affine map alone, with one output."""
-        form = _form(graph)
+        form = neuron_form(graph)
         image = np.linalg.solve(self._factor, form.C.mid.T)
         scale = float((image * image).sum())
         witness: dict[str, Array] = {}
@@ -143,8 +142,3 @@ class SharedMultipliers:
 
 def _norm(norm: str) -> Literal["l2", "linf"]:
     return "linf" if norm == "linf" else "l2"
-
-
-@lru_cache(maxsize=4)
-def _form(graph: Graph) -> NeuronForm:
-    return neuron_form(graph)

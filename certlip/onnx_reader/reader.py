@@ -146,6 +146,8 @@ def opset_of(model: onnx.ModelProto) -> int:
 
 def _choose(entries: list[onnx.ValueInfoProto], name: str | None, what: str) -> onnx.ValueInfoProto:
     names = [entry.name for entry in entries]
+    if not all(isinstance(entry, str) for entry in names):  # protobuf hands over broken text as bytes
+        raise ModelError(f"an {what} of the model has a name that is not text; the file is damaged, export it again")
     if name is not None:
         if name not in names:
             raise UsageError(f"the model has no {what} '{name}'; it has {', '.join(names)}")

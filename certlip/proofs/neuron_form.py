@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -62,6 +63,7 @@ def obstacle(graph: Graph) -> str | None:
     return None
 
 
+@lru_cache(maxsize=2)  # a prover and its retries ask for the same immutable graph again and again
 def neuron_form(graph: Graph) -> NeuronForm:
     """Write the graph out. Exact where a layer is one stored matrix; compositions carry their rounding as radius."""
     reason = obstacle(graph)

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from certlip.properties.numbers import decimal_down, decimal_up
 from certlip.report.json_form import quantiles
+from certlip.report.text import one_line
 
 if TYPE_CHECKING:
     from certlip.api import BoundReport, VerifyReport
     from certlip.importers import Model
+    from certlip.verify import SampleResult
 
 NORM_SIGNS = {"l2": "|.|_2", "linf": "|.|_inf"}
 _COLOURS = {
@@ -30,15 +32,35 @@ _COLOURS = {
 _SHOWN = 12
 
 
+_WIDE = 10_000  # a pipe or a file has no width: nothing is cut there
+
+
+class _Console(Console):
+    """Rich's own answer to a closed pipe is exit code 1; here the error reaches the command line."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def out() -> Console:
     """The console for results; wide when it is not a terminal, so that nothing is cut."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=140)
+    console = _Console(highlight=False, emoji=False, soft_wrap=True)
+    return console if console.is_terminal else _Console(highlight=False, emoji=False, soft_wrap=True, width=_WIDE)
 
 
 def err() -> Console:
     """The console for everything else."""
-    return Console(stderr=True, highlight=False)
+    return _Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
+
+
+def _table(*columns: str) -> Table:
+    """A table that folds what does not fit: a number that loses digits is another number."""
+    return Table(*(Column(name, overflow="fold") for name in columns), box=None, pad_edge=False)
+
+
+def _plain(text: object) -> str:
+    """Text that others wrote, without markup and control characters."""
+    return escape(one_line(text))
 
 
 def number_up(value: float) -> str:
@@ -53,7 +75,7 @@ def number_down(value: float) -> str:
 
 def model_line(model: Model) -> str:
     graph = model.graph
-    return escape(
+    return _plain(
         f"{model.name}: input {model.input_name} {list(graph.input_shape)}, output {model.output_name} "
         f"{list(graph.output_shape)}, {model.parameters} parameters, agrees with {model.agreement.runtime}"
     )
@@ -61,11 +83,11 @@ def model_line(model: Model) -> str:
 
 def print_bounds(report: BoundReport) -> None:
     console = out()
-    console.print(model_line(report.model))
-    table = Table("method", "norm", "output", "Lipschitz bound", "seconds", "", box=None, pad_edge=False)
+    print_notes(report.model)
+    table = _table("method", "norm", "output", "Lipschitz bound", "seconds", "")
     for bound in report.bounds:
         mark = "[green]proved[/]" if bound.proved else "[yellow]not available[/]"
-        remark = mark if not bound.note else f"{mark}: {escape(bound.note)}"
+        remark = mark if not bound.note else f"{mark}: {_plain(bound.note)}"
         table.add_row(
             bound.method, bound.norm, str(bound.output), number_up(bound.value), f"{bound.seconds:.2f}", remark
         )
@@ -73,47 +95,80 @@ def print_bounds(report: BoundReport) -> None:
     best = report.best
     if best is not None:
         sign = NORM_SIGNS[best.norm]
-        console.print(f"best: {sign} of the output moves at most {number_up(best.value)} times {sign} of the input")
+        subject = "the output" if best.output.kind == "all" else str(best.output)
+        console.print(f"best: {sign} of {subject} moves at most {number_up(best.value)} times {sign} of the input")
+
+
+def print_notes(model: Model) -> None:
+    """The model, and what claims about it leave out."""
+    console = out()
+    console.print(model_line(model))
+    for note in model.graph.notes:
+        console.print(f"note: {_plain(note)}")
+
+
+def _print_question(console: Console, report: VerifyReport) -> None:
+    """The model, and what of the data is not used."""
+    print_notes(report.model)
+    if report.tolerance is not None:
+        console.print(f"note: outputs may move by at most {report.tolerance}; labels are not used")
+    elif not report.labelled:
+        console.print("note: no labels: robustness of the predicted label")
+    if report.model.graph.output_size == 1 and report.tolerance is None:
+        console.print("note: one output: its sign (of the logit, after a final sigmoid) decides between 0 and 1")
 
 
 def print_verdicts(report: VerifyReport) -> None:
     console = out()
-    console.print(model_line(report.model))
-    for note in report.model.graph.notes:
-        console.print(f"note: {escape(note)}")
-    if not report.labelled and report.tolerance is None:
-        console.print("note: no labels: robustness of the predicted label")
-    table = Table(
-        "sample", "label", "predicted", "status", "margin", "certified radius", "method", box=None, pad_edge=False
-    )
+    _print_question(console, report)
+    table = _table("sample", "label", "predicted", "status", "margin", "certified radius", "method")
     interesting = [s for s in report.samples if s.status != "certified"] or list(report.samples)
     for sample in interesting[:_SHOWN]:
-        status = str(sample.status)
-        table.add_row(
-            str(sample.index),
-            "-" if sample.label is None else str(sample.label),
-            _predicted(sample.predicted),
-            f"[{_COLOURS[status]}]{status}[/]",
-            number_down(sample.margin),
-            number_down(sample.radius),
-            sample.method,
-        )
+        cells = _cells(sample)
+        table.add_row(*cells[:4], number_down(sample.margin), *cells[4:])
     console.print(table)
     if len(interesting) > _SHOWN:
         console.print(f"... {len(interesting) - _SHOWN} more; --json prints every sample")
-    console.print(verdict_line(report))
+    _print_failures(console, report)
+    goal = f"{NORM_SIGNS[report.norm]} <= {report.eps} ({number_down(float(report.eps))})"
+    console.print(f"{len(report.samples)} samples, {goal}: {verdict_line(report)}")
+
+
+def _cells(sample: SampleResult) -> tuple[str, ...]:
+    status = str(sample.status)
+    return (
+        str(sample.index),
+        "-" if sample.label is None else str(sample.label),
+        _predicted(sample.predicted),
+        f"[{_COLOURS[status]}]{status}[/]",
+        number_down(sample.radius),
+        sample.method,
+    )
+
+
+def _print_failures(console: Console, report: VerifyReport) -> None:
+    """Why samples ended in an error, each reason once."""
+    first: dict[str, int] = {}
+    for sample in report.samples:
+        if sample.note:
+            first.setdefault(sample.note, sample.index)
+    for note, index in list(first.items())[:_SHOWN]:
+        console.print(f"sample {index}: {_plain(note)}")
 
 
 def verdict_line(report: VerifyReport) -> str:
+    """Counts, and shares rounded down: 1.0000 is all of them."""
     from certlip.verify import Status
 
     counts = ", ".join(
         f"[{_COLOURS[str(status)]}]{report.count(status)} {status}[/]" for status in Status if report.count(status)
     )
-    total = len(report.samples)
-    accuracy = "" if report.clean_accuracy is None else f", clean accuracy {report.clean_accuracy:.4f}"
-    goal = f"{NORM_SIGNS[report.norm]} <= {report.eps} ({float(report.eps):.6g})"
-    return f"{total} samples, {goal}: {counts}; certified accuracy {report.certified_accuracy:.4f}{accuracy}"
+    accuracy = "" if report.clean_accuracy is None else f", clean accuracy {_share(report.clean_accuracy)}"
+    return f"{counts}; certified accuracy {_share(report.certified_accuracy)}{accuracy}"
+
+
+def _share(value: float) -> str:
+    return f"{math.floor(value * 10_000 + 1e-6) / 10_000:.4f}"
 
 
 def _predicted(value) -> str:
@@ -126,27 +181,23 @@ def _predicted(value) -> str:
 
 def print_radii(report: VerifyReport) -> None:
     console = out()
-    console.print(model_line(report.model))
-    table = Table("sample", "label", "predicted", "status", "certified radius", "method", box=None, pad_edge=False)
+    _print_question(console, report)
+    table = _table("sample", "label", "predicted", "status", "certified radius", "method")
     for sample in report.samples[:_SHOWN]:
-        status = str(sample.status)
-        table.add_row(
-            str(sample.index),
-            "-" if sample.label is None else str(sample.label),
-            _predicted(sample.predicted),
-            f"[{_COLOURS[status]}]{status}[/]",
-            number_down(sample.radius),
-            sample.method,
-        )
+        table.add_row(*_cells(sample))
     console.print(table)
     if len(report.samples) > _SHOWN:
         console.print(f"... {len(report.samples) - _SHOWN} more; --json prints every sample")
-    console.print("quantiles: " + ", ".join(f"{q}: {value}" for q, value in quantiles(report).items()))
-    for line in histogram([sample.radius for sample in report.samples]):
+    _print_failures(console, report)
+    texts = (f"{q}: {'unbounded' if value is None else f'{value:.10g}'}" for q, value in quantiles(report).items())
+    console.print("quantiles: " + ", ".join(texts))
+    bar = "█" if console.encoding.lower().startswith("utf") else "#"
+    for line in histogram([sample.radius for sample in report.samples], bar=bar):
         console.print(line)
+    console.print(f"{len(report.samples)} samples, {NORM_SIGNS[report.norm]}: {verdict_line(report)}")
 
 
-def histogram(values: Iterable[float], bins: int = 10, width: int = 50) -> list[str]:
+def histogram(values: Iterable[float], bins: int = 10, width: int = 50, bar: str = "█") -> list[str]:
     """Lines of a text histogram; infinite values get a line of their own."""
     array = np.array(list(values))
     inside = array[np.isfinite(array)]
@@ -155,15 +206,15 @@ def histogram(values: Iterable[float], bins: int = 10, width: int = 50) -> list[
         counts, edges = np.histogram(inside, bins=bins, range=(0.0, max(float(inside.max()), 1e-12)))
         top = max(int(counts.max()), 1)
         for count, low, high in zip(counts.tolist(), edges[:-1], edges[1:], strict=True):
-            bar = "█" * max(round(width * count / top), int(count > 0))
-            lines.append(f"{low:10.4g} .. {high:<10.4g} {count:6d} {bar}")
+            length = max(round(width * count / top), int(count > 0))
+            lines.append(f"{low:10.4g} .. {high:<10.4g} {count:6d} {bar * length}")
     if array.size > inside.size:
         lines.append(f"{'unbounded':>24} {array.size - inside.size:6d}")
     return lines
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    table = Table(*columns, box=None, pad_edge=False)
+    table = _table(*columns)
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*(_plain(cell) for cell in row))
     out().print(table)

@@ -5,13 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from certlip.properties.numbers import decimal_down, decimal_up
 
 if TYPE_CHECKING:
     from certlip.api import BoundReport, VerifyReport
-    from certlip.check import Finding
     from certlip.importers import Model
     from certlip.lipschitz import Bound
     from certlip.verify import SampleResult
@@ -71,11 +68,10 @@ def bound_report_json(report: BoundReport) -> dict[str, Any]:
 
 
 def sample_json(sample: SampleResult) -> dict[str, Any]:
-    predicted = finite(sample.predicted) if isinstance(sample.predicted, float) else sample.predicted
     return {
         "index": sample.index,
         "label": sample.label,
-        "predicted": predicted,
+        "predicted": _predicted_json(sample.predicted),
         "status": str(sample.status),
         "margin": finite(decimal_down(sample.margin)),
         "radius": finite(decimal_down(sample.radius)),
@@ -83,6 +79,12 @@ def sample_json(sample: SampleResult) -> dict[str, Any]:
         "seconds": round(sample.seconds, 4),
         "note": sample.note,
     }
+
+
+def _predicted_json(predicted: int | float | list[float]) -> Any:
+    if isinstance(predicted, list):
+        return [finite(value) for value in predicted]
+    return finite(predicted) if isinstance(predicted, float) else predicted
 
 
 def summary_json(report: VerifyReport) -> dict[str, Any]:
@@ -131,9 +133,5 @@ def radius_report_json(report: VerifyReport) -> dict[str, Any]:
 
 def quantiles(report: VerifyReport) -> dict[str, float | None]:
     """Quantiles of the certified radius over all samples; each is a sample's own radius, rounded down."""
-    radii = np.array([decimal_down(sample.radius) for sample in report.samples])
-    return {f"{q:g}": finite(float(np.quantile(radii, q, method="lower"))) for q in QUANTILES}
-
-
-def finding_json(finding: Finding) -> dict[str, Any]:
-    return {"path": str(finding.path), "accepted": finding.accepted, "message": finding.message}
+    radii = sorted(decimal_down(sample.radius) for sample in report.samples)
+    return {f"{q:g}": finite(radii[math.floor(q * (len(radii) - 1))]) for q in QUANTILES}

@@ -24,7 +24,7 @@ from threadpoolctl import ThreadpoolController
 from certlip.solvers.problem import Array, ConeProgram, LipSDP, Mode, Proposal, Status
 from certlip.solvers.start import Reduction, feasible_start, is_interior, reduce
 
-ONE_THREAD_BELOW = 400  # the order of M from which BLAS threads pay
+ONE_THREAD_BELOW = 2000  # the order of M from which BLAS threads pay even if another process takes a core
 MAX_ITERATIONS = 150
 PATIENCE = 12  # iterations without a smaller gap before the method counts as stalled
 

@@ -12,6 +12,7 @@ from certlip.rigor.rounding import Array
 
 _STEPS = 40
 _RESTARTS = 6
+_FAR = Fraction(10**30)  # points further away overflow the types that models take
 _INSIDE = (1.0, 1.0 - 1e-7, 1.0 - 1e-5, 1.0 - 1e-3)
 
 
@@ -32,7 +33,7 @@ def attack_label(
         directions[:, label] = -1.0
         for row in range(_RESTARTS):
             directions[row, rivals[row % min(3, len(rivals))]] = 1.0
-    return _climb(graph, x, directions, norm, float(eps), seed, deadline)
+    return _climb(graph, x, directions, norm, _reach(eps), seed, deadline)
 
 
 def attack_tolerance(
@@ -43,7 +44,7 @@ def attack_tolerance(
     directions = np.zeros((max(_RESTARTS, 2), size))
     for row in range(len(directions)):
         directions[row, (row // 2) % size] = 1.0 if row % 2 else -1.0
-    return _climb(graph, x, directions, norm, float(eps), seed, deadline)
+    return _climb(graph, x, directions, norm, _reach(eps), seed, deadline)
 
 
 def _climb(
@@ -51,6 +52,19 @@ def _climb(
 ) -> list[Array]:
     """Maximise <direction, f> over the ball from the centre and from random points."""
     rng = np.random.default_rng(seed)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _ascend(graph, x, directions, norm, eps, rng, deadline)
+
+
+def _ascend(
+    graph: Graph,
+    x: Array,
+    directions: Array,
+    norm: str,
+    eps: float,
+    rng: np.random.Generator,
+    deadline: float | None,
+) -> list[Array]:
     shape = (len(directions), *graph.output_shape)
     direction = directions.reshape(shape)
     points = x + _project(rng.standard_normal((len(directions), *x.shape)) * eps, norm, eps)
@@ -67,6 +81,10 @@ def _climb(
         better = now > height
         best[better], height[better] = points[better], now[better]
     return [best[i] for i in np.argsort(-height)]
+
+
+def _reach(eps: Fraction) -> float:
+    return float(min(eps, _FAR))
 
 
 def _heights(graph: Graph, points: Array, direction: Array) -> Array:
@@ -91,4 +109,5 @@ def _lengths(batch: Array) -> Array:
 
 def representable(x: Array, point: Array, dtype: np.dtype) -> list[Array]:
     """The point rounded to the model's input type, and the same a little closer to x in case rounding left the ball."""
-    return [(x + share * (point - x)).astype(dtype).astype(np.float64) for share in _INSIDE]
+    with np.errstate(over="ignore"):
+        return [(x + share * (point - x)).astype(dtype).astype(np.float64) for share in _INSIDE]

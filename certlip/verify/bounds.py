@@ -16,6 +16,7 @@ from certlip.lipschitz.lipsdp import LipSDP, SharedMultipliers
 from certlip.properties import Output, select
 from certlip.properties.outputs import ALL
 
+_LACK_OF_TIME = ("the time budget was spent", "its first steps need")  # how `lipschitz.engine` begins these reasons
 _OWN_SECONDS = 1.0  # a pair gets a semidefinite program of its own where the first steps take less than this
 
 
@@ -29,6 +30,7 @@ class BoundTable:
         self._patient = method != "auto"
         self._selected: dict[Output, Graph] = {}
         self._bounds: dict[Output, dict[str, Bound]] = {}
+        self._finished: set[tuple[Output, str]] = set()
         self._shared: SharedMultipliers | None = None
         self._unshareable: str | None = None
 
@@ -48,20 +50,22 @@ class BoundTable:
         table = self._bounds.setdefault(output, {})
         yield self.best(output)
         for certifier in self._methods:
-            if certifier.name in table and not _cut_short(table[certifier.name]):
+            if (output, certifier.name) in self._finished:
                 continue
             if deadline is not None and time.monotonic() >= deadline:
                 return
             self._progress(f"{certifier.name}: {output}")
             bound = self._run(certifier, output, deadline)
-            if bound.proved or certifier.name not in table:
+            if not _cut_short(bound):
+                self._finished.add((output, certifier.name))
+            known = table.get(certifier.name)
+            if known is None or bound.value < known.value or not known.proved:
                 table[certifier.name] = bound
             yield self.best(output)
 
     def is_complete(self, output: Output) -> bool:
         """True where every method has had its say without being cut short by a deadline."""
-        table = self._bounds.get(output, {})
-        return all(c.name in table and not _cut_short(table[c.name]) for c in self._methods)
+        return all((output, certifier.name) in self._finished for certifier in self._methods)
 
     def _run(self, certifier: Certifier, output: Output, deadline: float | None) -> Bound:
         graph = self._select(output)
@@ -106,7 +110,8 @@ class BoundTable:
 
 
 def _cut_short(bound: Bound) -> bool:
-    return bound.details.get("status") == "deadline" or (not bound.proved and "time" in bound.note)
+    """True if more time could change the bound: the search was stopped, or not begun for lack of time."""
+    return bound.details.get("status") == "deadline" or (not bound.proved and bound.note.startswith(_LACK_OF_TIME))
 
 
 def class_pairs(count: int) -> list[Output]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Mapping
 from fractions import Fraction
@@ -16,7 +17,7 @@ from certlip.certificate.store import array_digest, write_atomically
 from certlip.errors import UsageError
 from certlip.importers import Model
 from certlip.lipschitz.bound import Bound
-from certlip.verify.dataset import input_type
+from certlip.verify.model_file import input_type
 from certlip.verify.pipeline import Question, SampleResult, Status
 from certlip.version import __version__
 
@@ -48,14 +49,24 @@ class Recorder:
 
     def __init__(self, model: Model, folder: Path):
         self._model, self._folder = model, folder
+        self._tolerated: Bound | None = None
         self._written: dict[int, tuple[Bound, str]] = {}  # by identity; the bound is kept so that it stays unique
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{folder} is a file; name a folder for the certificates")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"cannot make the folder {folder}: {error.strerror}; name another one") from error
+        if not os.access(folder, os.W_OK):
+            raise UsageError(f"the folder {folder} cannot be written to; name another one for the certificates")
         if model.onnx_bytes is not None:  # a torch model: the claim is about its exported form, kept beside the claims
             write_atomically(folder / _file_name(model), model.onnx_bytes)
 
     def bound(self, bound: Bound, name: str | None = None) -> str:
-        """Write a Lipschitz certificate (once) and return its digest."""
+        """Write a Lipschitz certificate (once) and return its digest.
+
+        The digest is part of the name: an earlier run's records in the same folder keep the bounds they refer to.
+        """
         if id(bound) not in self._written:
             arrays = {array_digest(array): array for array in bound.witness.values()}
             names = {key: array_digest(array) for key, array in bound.witness.items()}
@@ -68,22 +79,21 @@ class Recorder:
             witness = {"method": bound.theorem, "arrays": names}
             record = self._record(statement, witness, {"method": bound.method, **bound.details})
             stem = "-".join(["bound", bound.norm, str(bound.output).replace(" ", "-").replace(",", "-"), bound.method])
-            write_certificate(self._folder / (name or f"{stem}.json"), record, arrays)
+            write_certificate(self._folder / (name or f"{stem}-{record.digest[:12]}.json"), record, arrays)
             self._written[id(bound)] = bound, record.digest
         return self._written[id(bound)][1]
 
     def sample(self, result: SampleResult, x: np.ndarray, question: Question) -> None:
         """Write what a verdict proves: nothing for an undecided sample."""
         kind = input_type(self._model)
-        stored = x.astype(kind if kind != np.float16 else np.float32)
+        stored = x.astype(kind if kind.itemsize > 2 else np.float32)  # exact, and a type that the format knows
         statement: dict[str, Any] = {"norm": question.norm, "eps": str(question.eps)}
         arrays = {array_digest(stored): stored}
         if result.status is Status.CERTIFIED:
-            bounds = {str(bound.output): self.bound(bound) for bound in result.bounds}
             if question.tolerance is not None:
-                statement |= {"kind": "tolerance", "tolerance": str(question.tolerance)}
-                write_certificate(self._folder / "tolerance.json", self._record(statement, {"bounds": bounds}, {}), {})
+                self.tolerance(result.bounds[0], question)
                 return
+            bounds = {str(bound.output): self.bound(bound) for bound in result.bounds}
             statement |= {"kind": "robustness", "input": array_digest(stored), "label": result.label}
             record = self._record(statement, {"bounds": bounds}, {"index": result.index})
         elif result.status is Status.FALSIFIED and result.counterexample is not None:
@@ -98,6 +108,20 @@ class Recorder:
         else:
             return
         write_certificate(self._folder / f"sample-{result.index:06d}.json", record, arrays)
+
+    def tolerance(self, bound: Bound, question: Question) -> None:
+        """Write that the outputs move by at most the tolerance, which holds for every input at once."""
+        if self._tolerated is bound:
+            return
+        statement = {
+            "kind": "tolerance",
+            "norm": question.norm,
+            "eps": str(question.eps),
+            "tolerance": str(question.tolerance),
+        }
+        record = self._record(statement, {"bounds": {str(bound.output): self.bound(bound)}}, {})
+        write_certificate(self._folder / f"tolerance-{question.norm}.json", record, {})
+        self._tolerated = bound
 
     def _record(self, statement: Mapping, witness: Mapping, details: Mapping) -> Certificate:
         model = self._model

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import csv
-import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
 from certlip.errors import UsageError
 from certlip.importers import Model
-from certlip.rigor.rounding import BFLOAT16, BINARY16, BINARY64, Array
-
-_INPUT_NAMES = ("x", "X", "inputs", "data", "images", "x_test")
-_LABEL_NAMES = ("y", "Y", "labels", "label", "target", "targets", "y_test")
-_MAX_BYTES = 2**32
+from certlip.properties.outputs import is_probability
+from certlip.rigor.rounding import Array
+from certlip.verify.archive import LABEL_NAMES, read_arrays
+from certlip.verify.model_file import input_type
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """inputs: (N, *input_shape), values that the model's own input type represents, as binary64.
-    targets: (N,) integers (class labels), (N, ...) floats (regression), or None."""
+    targets: (N,) integers (class labels), (N, ...) floats (regression), or None. where: what messages call it."""
 
     inputs: Array
     targets: np.ndarray | None
+    where: str = "the data"
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -32,7 +32,15 @@ class Dataset:
     @property
     def labels(self) -> np.ndarray | None:
         """Class labels, None where there are none or where targets are real numbers."""
-        return self.targets if self.targets is not None and self.targets.dtype.kind in "iu" else None
+        return self.targets if self.targets is not None and self.targets.dtype.kind in "iub" else None
+
+    def first(self, limit: int | None) -> Dataset:
+        """The first `limit` samples, all for None."""
+        if limit is None:
+            return self
+        if limit < 1:
+            raise UsageError(f"the limit {limit} leaves no samples; use a number of at least 1")
+        return replace(self, inputs=self.inputs[:limit], targets=None if self.targets is None else self.targets[:limit])
 
 
 def default_data(model: Model) -> Path | None:
@@ -50,7 +58,7 @@ def read_dataset(path: Path, model: Model, limit: int | None = None) -> Dataset:
     """Read and check a data file. Raises UsageError for anything that is not samples for this model."""
     if not path.is_file():
         raise UsageError(f"there is no data file {path}; check the path")
-    inputs, targets = _read_csv(path, model) if path.suffix.lower() == ".csv" else _read_npz(path)
+    inputs, targets = _read_csv(path, model) if path.suffix.lower() == ".csv" else read_arrays(path)
     return make_dataset(inputs, targets, model, limit, str(path))
 
 
@@ -59,103 +67,95 @@ def make_dataset(inputs, targets, model: Model, limit: int | None = None, where:
     inputs = np.asarray(inputs)
     if inputs.dtype.kind not in "fiub":
         raise UsageError(f"the inputs in {where} are not numbers; store them as a float array")
+    if not inputs.ndim or not len(inputs):
+        raise UsageError(f"{where} holds no samples, so nothing can be verified; store them along the first axis of x")
     shape = model.graph.input_shape
-    if not len(inputs) if inputs.ndim else True:
-        raise UsageError(f"{where} holds no samples; nothing can be verified")
-    if inputs.size // len(inputs) != model.graph.input_size or inputs.size % len(inputs):
-        raise UsageError(f"{where} holds samples of shape {inputs.shape[1:]}, the model takes {shape}")
+    if not _fits(inputs.shape[1:], shape):
+        fix = "transpose them" if inputs[0].size == prod(shape) else "pass samples of that shape"
+        raise UsageError(f"{where} holds samples of shape {inputs.shape[1:]}, the model takes {shape}; {fix}")
+    checked = None if targets is None else _check_targets(np.asarray(targets), len(inputs), model, where)
     inputs = inputs.reshape(len(inputs), *shape)
-    if limit is not None:
-        inputs = inputs[:limit]
-    stored = inputs.astype(np.float64).astype(input_type(model))
-    values = stored.astype(np.float64)
+    with np.errstate(over="ignore"):
+        values = inputs.astype(np.float64).astype(input_type(model)).astype(np.float64)
     if not np.isfinite(values).all():
         raise UsageError(f"{where} holds NaN, infinite or overflowing inputs; clean them first")
-    return Dataset(
-        values, None if targets is None else _check_targets(np.asarray(targets), len(inputs), model, where, limit)
-    )
+    return Dataset(values, checked, where).first(limit)
 
 
-def input_type(model: Model) -> np.dtype:
-    """The type in which the model takes its input."""
-    if model.precision == BINARY64:
-        return np.dtype(np.float64)
-    return np.dtype(np.float16) if model.precision in (BINARY16, BFLOAT16) else np.dtype(np.float32)
+def _fits(given: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """True if samples can be reshaped without guessing an order of axes: axes of length one aside, equal or flat."""
+    given, wanted = (tuple(n for n in shape if n != 1) for shape in (given, wanted))
+    return given == wanted or (prod(given) == prod(wanted) and min(len(given), len(wanted)) <= 1)
 
 
-def _check_targets(targets: np.ndarray, count: int, model: Model, where: str, limit: int | None) -> np.ndarray:
+def _check_targets(targets: np.ndarray, count: int, model: Model, where: str) -> np.ndarray:
     if targets.dtype.kind not in "fiub" or not targets.ndim:
         raise UsageError(f"the labels in {where} are not numbers; store integers (classes) or floats (targets)")
-    if limit is not None:
-        targets = targets[:limit]
     if len(targets) != count:
         raise UsageError(f"{where} holds {count} samples but {len(targets)} labels; store one label a sample")
     flat = targets.reshape(count, -1)
     if flat.shape[1] == 1 and targets.dtype.kind in "iub":
-        labels = flat[:, 0].astype(np.int64)
-        classes = max(2, model.graph.output_size)
-        if labels.min() < 0 or labels.max() >= classes:
-            raise UsageError(
-                f"{where} holds labels from {labels.min()} to {labels.max()}, the model has classes 0 to {classes - 1}"
-            )
-        return labels
+        return flat[:, 0]
     values = flat.astype(np.float64)
     if not np.isfinite(values).all():
         raise UsageError(f"{where} holds NaN or infinite targets; clean them first")
     if flat.shape[1] not in (1, model.graph.output_size):
         raise UsageError(
-            f"{where} holds {flat.shape[1]} targets a sample, the model has {model.graph.output_size} outputs"
+            f"{where} holds {flat.shape[1]} targets a sample, the model has {model.graph.output_size} outputs; "
+            "store one target for each output"
         )
     return values
 
 
-def _read_npz(path: Path):
-    try:
-        with path.open("rb") as stream:
-            if stream.read(6) == b"\x93NUMPY":
-                return np.load(path, allow_pickle=False), None
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > _MAX_BYTES:
-                raise UsageError(f"{path} unpacks to more than {_MAX_BYTES} bytes; split it")
-        with np.load(path, allow_pickle=False) as data:
-            inputs = next((data[name] for name in _INPUT_NAMES if name in data.files), None)
-            targets = next((data[name] for name in _LABEL_NAMES if name in data.files), None)
-            names = ", ".join(data.files)
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+def require_classes(model: Model, samples: Dataset) -> None:
+    """A classifier's question needs classes: refuse a regressor without a tolerance, and labels that are no classes."""
+    size = model.graph.output_size
+    unlabelled = size == 1 and samples.targets is None and not is_probability(model.graph)
+    if unlabelled or (samples.targets is not None and samples.labels is None):
         raise UsageError(
-            f"{path} is not a readable .npz file of plain arrays ({error}); store x and y with numpy.savez"
-        ) from error
-    if inputs is None:
-        raise UsageError(f"{path} holds the arrays {names or 'none'}; name the inputs x and the labels y")
-    return inputs, targets
+            f"{model.name} looks like a regressor (one output or real targets); state how far an output may move with "
+            "--tolerance, or give integer class labels"
+        )
+    labels = samples.labels
+    classes = max(2, size)
+    if labels is not None and (labels.min() < 0 or labels.max() >= classes):
+        raise UsageError(
+            f"{samples.where} holds labels from {labels.min()} to {labels.max()}, the model has classes 0 to "
+            f"{classes - 1}; correct them, or state how far an output may move with --tolerance"
+        )
 
 
 def _read_csv(path: Path, model: Model):
     """Rows of numbers; a header names the label column (y, label, target), else a last extra column is the label."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = [row for row in csv.reader(stream) if any(cell.strip() for cell in row)]
+            reader = csv.reader(stream)
+            lines = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(
             f"{path} is not a readable .csv file ({error}); store rows of comma-separated numbers"
         ) from error
     header = None
-    if rows and not all(map(_is_number, rows[0])):
-        header, rows = [cell.strip() for cell in rows[0]], rows[1:]
-    if not rows:
-        raise UsageError(f"{path} holds no samples; nothing can be verified")
-    width = len(rows[0])
-    for number, row in enumerate(rows, 1 + (header is not None)):
-        if len(row) != width or not all(map(_is_number, row)):
-            raise UsageError(f"{path}, row {number}: expected {width} numbers; mend or remove that row")
+    if lines and not all(map(_is_number, lines[0][1])):
+        header, lines = [cell.strip() for cell in lines[0][1]], lines[1:]
+    if not lines:
+        raise UsageError(f"{path} holds no samples, so nothing can be verified; store rows of comma-separated numbers")
+    rows = [row for _, row in lines]
+    width = len(header or rows[0])
+    for number, row in lines:
+        found = [f"{len(row)} cells instead of {width}"] if len(row) != width else []
+        found += [f"'{cell[:40]}' instead of a number" for cell in row if not _is_number(cell)]
+        if found:
+            raise UsageError(f"{path}, line {number}: {found[0]}; separate numbers by commas or remove that row")
     table = np.array([[float(cell) for cell in row] for row in rows])
-    column = next((header.index(name) for name in _LABEL_NAMES if name in header), None) if header else None
+    named = [name.lower() for name in header or ()]
+    column = next((named.index(name) for name in LABEL_NAMES if name in named), None)
     if column is None and width == model.graph.input_size + 1:
         column = width - 1
     if column is None:
         return table, None
     targets = table[:, column]
-    if np.isfinite(targets).all() and (targets == np.round(targets)).all() and _looks_like_classes(rows, column):
+    if _looks_like_classes(rows, column) and (np.abs(targets) < 2**53).all():
         targets = targets.astype(np.int64)
     return np.delete(table, column, axis=1), targets
 

@@ -14,14 +14,17 @@ import numpy as np
 from certlip.errors import UsageError
 from certlip.importers import Model
 from certlip.lipschitz.bound import Bound
+from certlip.lipschitz.engine import NORMS
 from certlip.proofs.counterexample import is_within, violates_label, violates_tolerance
 from certlip.proofs.margin import certified_radius, is_certified, label_margins, output_balls
 from certlip.properties import Output
+from certlip.properties.numbers import decimal_down
 from certlip.properties.outputs import ALL, DECISION, margins_graph, select
 from certlip.rigor.rounding import Array, down
 from certlip.verify.attack import attack_label, attack_tolerance, representable
 from certlip.verify.bounds import BoundTable
-from certlip.verify.dataset import Dataset, input_type
+from certlip.verify.dataset import Dataset, require_classes
+from certlip.verify.model_file import input_type
 from certlip.verify.replay import runner, shows_other_label
 
 
@@ -57,14 +60,27 @@ class SampleResult:
     bounds: tuple[Bound, ...] = ()
     note: str = ""
 
+    def __repr__(self) -> str:
+        label = "" if self.label is None else f", label {self.label}"
+        reason = self.note or self.method
+        radius = f"{decimal_down(self.radius):.10g}"
+        return (
+            f"sample {self.index}: {self.status}{label}, predicted {self.predicted}, radius {radius}"
+            + (f" ({reason})" if reason else "")
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """What is asked of every sample. tolerance None: keep the class."""
+    """What is asked of every sample. tolerance None: keep the class. Raises UsageError for an unknown norm."""
 
     eps: Fraction
     norm: str
     tolerance: Fraction | None = None
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise UsageError(f"unknown norm {self.norm!r}; choose l2 or linf")
 
 
 class Verifier:
@@ -98,12 +114,13 @@ class Verifier:
         """The verdict on one sample, x of the model's input shape."""
         began = time.monotonic()
         blank, margins, rivals = self._open(index, x, target)
-        if blank.status is not Status.MISCLASSIFIED:
+        if rivals:
             blank = self._resolve(blank, margins, rivals, x, deadline)
         return replace(blank, seconds=time.monotonic() - began)
 
     def _open(self, index: int, x: Array, target) -> tuple[SampleResult, Array, list[tuple[int, Output]]]:
-        """The undecided result of a sample, its margins, and which bound each margin is held against."""
+        """The result of a sample before any bound, its margins, and which bound each margin is held against: none for
+        a misclassified sample, and for one whose outputs overflow, about which nothing can be said."""
         tolerance = self.question.tolerance
         if tolerance is not None:
             value = self.scores(x[None]).reshape(-1).tolist()
@@ -115,13 +132,18 @@ class Verifier:
                 [(0, ALL)],
             )
         outputs = output_balls(self.scores, x[None])[0]
+        if not np.isfinite(outputs.rad).all():
+            label = None if target is None else int(target)
+            note = "the outputs overflow here, so the class is not known"
+            nothing = SampleResult(index, label, np.nan, Status.UNKNOWN, -np.inf, 0.0, "", 0.0, note=note)
+            return nothing, np.array([]), []
         winner = int(outputs.mid[0] > 0) if outputs.mid.size == 1 else int(outputs.mid.argmax())
         label = winner if target is None else int(target)
         margins = label_margins(outputs, label)
-        status = Status.UNKNOWN if winner == label else Status.MISCLASSIFIED
-        method = "" if winner == label else "prediction"
-        blank = SampleResult(index, label, winner, status, float(margins.min()), 0.0, method, 0.0)
-        return blank, margins, self.rivals(label)
+        margin = float(margins.min())
+        if winner != label:
+            return SampleResult(index, label, winner, Status.MISCLASSIFIED, margin, 0.0, "prediction", 0.0), margins, []
+        return SampleResult(index, label, winner, Status.UNKNOWN, margin, 0.0, "", 0.0), margins, self.rivals(label)
 
     def _resolve(self, blank: SampleResult, margins, rivals, x: Array, deadline: float | None) -> SampleResult:
         """Cheapest bound, then attack, then the remaining bounds, each only against rivals not yet excluded."""
@@ -168,7 +190,7 @@ class Verifier:
         """Margin and certified radius from the best bounds of every method, without an attack or a given eps."""
         began = time.monotonic()
         blank, margins, rivals = self._open(index, x, target)
-        if blank.status is not Status.MISCLASSIFIED:
+        if rivals:
             for _, output in rivals:
                 for _ in self.table.refine(output, deadline):
                     pass
@@ -180,11 +202,19 @@ class Verifier:
 
     def refresh(self, result: SampleResult, x: Array) -> SampleResult:
         """Status and radius from the bounds that later samples have refined since; a verdict never gets weaker."""
-        if result.status in (Status.MISCLASSIFIED, Status.ERROR):
+        return self._again(result, x, lambda margins, rivals: all(self._holds(margins, rival) for rival in rivals))
+
+    def remeasure(self, result: SampleResult, x: Array) -> SampleResult:
+        """`refresh` for results of `measure`: certified is what has a positive radius."""
+        return self._again(result, x, lambda margins, rivals: self._with_radius(result, margins, rivals).radius > 0)
+
+    def _again(self, result: SampleResult, x: Array, holds: Callable[[Array, list], bool]) -> SampleResult:
+        if result.status is Status.ERROR:
             return result
         _, margins, rivals = self._open(result.index, x, result.label)
-        undecided = result.status in (Status.UNKNOWN, Status.TIMEOUT)
-        if undecided and all(self._holds(margins, rival) for rival in rivals):
+        if not rivals:
+            return result
+        if result.status in (Status.UNKNOWN, Status.TIMEOUT) and holds(margins, rivals):
             result = replace(result, status=Status.CERTIFIED)
         return self._with_radius(result, margins, rivals)
 
@@ -231,15 +261,17 @@ def verify_samples(
     """
     end = None if total_timeout is None else time.monotonic() + total_timeout
     labels = data.labels if verifier.is_classifier else None
-    if verifier.is_classifier and data.targets is not None and labels is None:
-        raise UsageError("the targets are real numbers: state how far an output may move with --tolerance")
+    if verifier.is_classifier:
+        require_classes(verifier.model, data)
     for index, x in enumerate(data.inputs):
         now = time.monotonic()
         deadlines = [now + timeout if timeout is not None else None, end]
         deadline = min((d for d in deadlines if d is not None), default=None)
         try:
             yield decide(verifier, index, x, None if labels is None else labels[index], deadline)
-        except (ArithmeticError, ValueError, MemoryError, np.linalg.LinAlgError) as error:
+        except UsageError:  # about the run, not about this sample
+            raise
+        except Exception as error:
             label = None if labels is None else int(labels[index])
             note = f"{type(error).__name__}: {error}"
             yield SampleResult(

@@ -3,6 +3,7 @@
 import json
 import time
 from fractions import Fraction
+from hashlib import sha256
 
 import pytest
 from hypothesis import given, settings
@@ -49,8 +50,6 @@ def signed(data) -> str:
     text = json.dumps(
         {key: value for key, value in data.items() if key != "digest"}, sort_keys=True, separators=(",", ":")
     )
-    from hashlib import sha256
-
     return json.dumps({**data, "digest": sha256(text.encode()).hexdigest()})
 
 
@@ -191,6 +190,9 @@ def test_numbers_that_are_not_exact_are_rejected():
         assert rejected(text.replace('"made": "today"', f'"made": {number}'))
         assert rejected(text.replace('"value": "5164637/2097152"', f'"value": {number}'))
     assert rejected(text.replace('"made": "today"', '"made": ' + "9" * 100_000))
+    data = json.loads(text)
+    for number in (1.5, -0.0, 1e300, float("nan"), float("inf")):  # with a digest that fits
+        assert rejected(signed({**data, "provenance": {"made": number}}))
 
 
 def test_keys_that_occur_twice_are_rejected():

@@ -3,6 +3,7 @@
 import gzip
 from dataclasses import replace
 from fractions import Fraction
+from hashlib import sha256
 
 import numpy as np
 import onnx
@@ -60,8 +61,6 @@ def test_compressed_models_are_the_same_models(tmp_path):
 
 def claim(folder, data: bytes, name="model.onnx") -> tuple:
     """A plausible claim about these bytes, whatever they are."""
-    from hashlib import sha256
-
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(data)
     model = {"name": name, "sha256": sha256(data).hexdigest(), "external": {}, "input": "x", "output": "y"}

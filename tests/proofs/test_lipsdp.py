@@ -215,3 +215,36 @@ def test_obstacles():
         neuron_form(pool)
     large = chain((MAX_SIZE // 2 + 1,), Relu())
     assert "exceed" in obstacle(large) and obstacle(COUPLED) is None
+
+
+def test_negative_entries_are_refused():
+    """M >= 0 implies it: at xi = e_j with all later neurons at the middle of their slopes, xi'M xi <= 2 T_j."""
+    rng = np.random.default_rng(6)
+    for _ in range(1000):
+        form = random_form(rng, layers=tuple(rng.integers(1, 4, rng.integers(1, 4))), direct=bool(rng.integers(2)))
+        metric, multipliers = 10.0 ** rng.uniform(0, 4, form.inputs), 10.0 ** rng.uniform(-2, 4, len(form.a))
+        target = metric if rng.random() < 0.3 else multipliers
+        target[rng.integers(target.size)] *= -(10.0 ** rng.uniform(-12, 0))
+        assert not is_feasible(form, metric, multipliers)
+        assert prove_form(form, "l2", {"metric": metric, "multipliers": multipliers}) == np.inf
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("activation", [Relu(), LeakyRelu(0.2), LeakyRelu(-0.5)])
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_uncertainty_of_every_layer_counts(layer, activation, norm):
+    """f = 3 phi(2 phi(1.5 x)): a witness for the centre proves nothing for a ball that holds a steeper member."""
+    weights, rad = (1.5, 2.0, 3.0), 1e-3
+
+    def network(radii):
+        dense = [Dense.of(Ball(np.array([[w]]), np.array([[r]]))) for w, r in zip(weights, radii, strict=True)]
+        return chain((1,), dense[0], activation, dense[1], activation, dense[2])
+
+    exact = network((0.0, 0.0, 0.0))
+    witness = LipSDP().propose(exact, norm, None).arrays
+    assert 9.0 <= prove_lipsdp(exact, norm, witness) <= 9.0 * (1 + 1e-6)
+    fuzzy = network(tuple(rad if i == layer else 0.0 for i in range(3)))
+    steepest = 9.0 * (1 + rad / weights[layer])
+    assert prove_lipsdp(fuzzy, norm, witness) == np.inf
+    wider = {name: array * (1 + 10 * rad) for name, array in witness.items()}
+    assert prove_lipsdp(fuzzy, norm, wider) >= steepest

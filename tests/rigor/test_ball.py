@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certlip.rigor.ball import Ball, between, concatenate
-from certlip.rigor.rounding import TINY, UNIT, down, gamma, inflate, up
+from certlip.rigor.rounding import TINY, UNIT, down, gamma, inflate, product_up, up
 
 HUGE = np.finfo(np.float64).max
 SMALLEST = 5e-324
@@ -209,3 +209,19 @@ def test_gamma_is_above_its_formula():
 def test_neighbours():
     assert up(1.0) == 1.0 + 2.0**-52 and down(1.0) == 1.0 - 2.0**-53
     assert up(0.0) == SMALLEST and up(HUGE) == np.inf and down(-HUGE) == -np.inf
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.floats(0.0, 1e150), st.floats(0.0, 1e150))
+def test_products_are_rounded_up(left, right):
+    value = product_up(left, right)
+    assert Fraction(value) >= Fraction(left) * Fraction(right)
+    assert value <= left * right * (1 + 2.0**-51) + SMALLEST
+    for exact in (0.0, 1.0):
+        assert product_up(left, exact) == product_up(exact, left) == left * exact
+
+
+@pytest.mark.parametrize("unknown", [np.nan, np.inf])
+def test_products_with_unknown_factors_are_unknown(unknown):
+    for other in (0.0, 1.0, 2.0, np.inf, np.nan):
+        assert not np.isfinite(product_up(unknown, other)) and not np.isfinite(product_up(other, unknown))

@@ -1,5 +1,8 @@
 """No matrix that exact arithmetic calls indefinite is ever called positive semidefinite."""
 
+import contextlib
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from exact import is_semidefinite, to_integers
@@ -153,3 +156,79 @@ def test_entries_far_beyond_the_diagonal():
     with np.errstate(all="ignore"):
         assert not proved([[1e-300, 0.0], [1e300, 1e-300]])
         assert not proved([[1e-300, 0.0], [1e-200, 1e-300]])
+
+
+def near_singular(rng, n: int) -> np.ndarray:
+    rows = rng.standard_normal((n, n + 1))
+    rows[-1] = rows[:-1].sum(0) + 10.0 ** rng.uniform(-9, -7) * rng.standard_normal(n + 1)
+    matrix = rows @ rows.T
+    return np.tril(matrix) + np.tril(matrix, -1).T
+
+
+def test_the_factorisation_is_not_trusted(monkeypatch):
+    """Any matrix in place of the Cholesky factor: a better-looking one, one of another matrix, nonsense."""
+    rng = np.random.default_rng(8)
+    cholesky = np.linalg.cholesky
+    forgeries = [
+        lambda a: np.eye(len(a)),
+        lambda a: np.zeros_like(a),
+        lambda a: np.diag(np.sqrt(np.abs(np.diag(a)))),
+        lambda a: np.full_like(a, np.nan),
+        lambda a: np.full_like(a, 1e200),
+        lambda a: rng.standard_normal(a.shape),
+        lambda a: cholesky(a + 0.5 * np.eye(len(a))),
+        *(lambda a, k=k: cholesky(a + k * 2.0**-53 * np.eye(len(a))) for k in (4, *range(20, 36), 64, 256, 1024)),
+    ]
+    matrices = [near_singular(rng, n) for n in (2, 2, 2, 3, 4) for _ in range(60)]
+    matrices += [np.array([[1.0, 2.0], [2.0, 1.0]]), np.array([[1.0, 1.0], [1.0, 1.0 - 2.0**-52]]), -np.eye(3)]
+    indefinite = [matrix for matrix in matrices if not truth(matrix)]
+    for matrix in matrices[:200]:  # lowered to the border, where rounding alone decides
+        lowered = matrix.copy()
+        with contextlib.suppress(np.linalg.LinAlgError):
+            lowered[0, 0] -= 1 / np.linalg.inv(matrix)[0, 0]
+        if not truth(lowered):
+            indefinite.append(lowered)
+    assert len(indefinite) > 100
+    with np.errstate(all="ignore"):
+        for forge in forgeries:
+
+            def forged(a, forge=forge):
+                try:
+                    return forge(a)
+                except np.linalg.LinAlgError:
+                    return forge(a + 1e-15 * np.eye(len(a)))
+
+            monkeypatch.setattr(np.linalg, "cholesky", forged)
+            for matrix in indefinite:
+                assert not proved(matrix)
+            assert not proved(np.eye(2), 1.5) and not proved(np.eye(3), [[0, 0, 0], [0, 0, 0], [0, 0, 2.0]])
+            monkeypatch.setattr(np.linalg, "cholesky", lambda a, forge=forge: forge(np.eye(len(a))))
+            assert not proved(np.eye(3), 0.6) and not proved([[1.0, 0.0], [0.0, 1.0]], [[0.0, 0.0], [1.1, 0.0]])
+
+
+def test_the_radius_counts_beside_any_factor(monkeypatch):
+    """[[1, 1], [1, 1.1]] less 0.01 has a factor, but a radius of 0.2 makes members indefinite."""
+    matrix = np.array([[1.0, 1.0], [1.0, 1.1]])
+    factor = np.linalg.cholesky(matrix / 4 - 0.0025 * np.eye(2))  # the test scales by 4 first
+    monkeypatch.setattr(np.linalg, "cholesky", lambda a: factor)
+    assert proved(matrix) and proved(matrix, 1e-3)
+    for radius in (0.2, [[0.2, 0.0], [0.0, 0.2]], [[0.0, 0.0], [0.2, 0.0]], [[0.0, 0.0], [0.0, 0.2]]):
+        assert not proved(matrix, radius)
+
+
+def test_the_rounding_of_the_product_counts_beside_any_factor(monkeypatch):
+    """Matrices a little above the *float* product R R', and indefinite all the same."""
+    rng = np.random.default_rng(9)
+    factors = np.zeros((20000, 2, 2))
+    factors[:, 0, 0], factors[:, 1, 0] = rng.uniform(0.6, 0.95, 20000), rng.uniform(0.51, 0.9, 20000)
+    factors[:, 1, 1] = 2.0**-27 * rng.random(20000)
+    matrices = factors @ np.swapaxes(factors, -1, -2)
+    matrices[:, [0, 1], [0, 1]] += 2.0**-54 * rng.integers(1, 3, (20000, 2))
+    tested = 0
+    for matrix, factor in zip(matrices, factors, strict=True):
+        a, b, c = (Fraction(float(matrix[i])) for i in ((0, 0), (1, 0), (1, 1)))
+        if a * c < b * b and min(a, c) >= 0.25 and max(a, c) < 1:
+            tested += 1
+            monkeypatch.setattr(np.linalg, "cholesky", lambda _, factor=factor: factor)
+            assert not proved(matrix)
+    assert tested >= 3
