@@ -13,8 +13,9 @@ from certlip.errors import UsageError
 from certlip.importers import Model, load
 from certlip.lipschitz import Bound, best, bound_output
 from certlip.properties import Output
-from certlip.properties.numbers import decimal_down, decimal_up
+from certlip.properties.numbers import decimal_up
 from certlip.properties.outputs import ALL
+from certlip.report.text import decimal
 from certlip.verify import Question, SampleResult, Status, Verifier, verify_samples
 from certlip.verify.amount import exact_amount, seconds
 from certlip.verify.certify import Recorder
@@ -72,8 +73,7 @@ class VerifyReport:
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{self.count(status)} {status}" for status in Status if self.count(status))
-        eps = f"{decimal_down(float(self.eps)):.10g}"
-        return f"{len(self.samples)} samples of {self.model.name} at {self.norm} eps {eps}: {counts}"
+        return f"{len(self.samples)} samples of {self.model.name} at {self.norm} eps {decimal(self.eps)}: {counts}"
 
     def _repr_html_(self) -> str:
         from certlip.report.html import verdicts_table

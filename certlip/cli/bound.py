@@ -54,9 +54,9 @@ def command(
     from fractions import Fraction
 
     from certlip import api
-    from certlip.properties.numbers import decimal_down
     from certlip.report.console import err, out, print_bounds
     from certlip.report.json_form import bound_report_json
+    from certlip.report.text import amount
     from certlip.verify.amount import exact_amount
 
     output = _output(logit, pair)
@@ -71,14 +71,13 @@ def command(
     if as_json:
         data = bound_report_json(report)
         if limit is not None:
-            exact = str(limit)
-            data["claim"] = {"max_lipschitz": decimal_down(float(limit)), "max_lipschitz_exact": exact, "proved": holds}
+            data["claim"] = {"max_lipschitz": float(limit), "max_lipschitz_exact": str(limit), "proved": holds}
         print_json(data)
     else:
         print_bounds(report)
         if limit is not None:
             word = "[green]proved[/]" if holds else "[yellow]not proved[/]"
-            out().print(f"claim: at most {limit}: {word}")
+            out().print(f"claim: at most {amount(limit)}: {word}")
         elif best is None:
             out().print("no bound was proved; give it more --timeout or another --method")
     if certificate is not None:

@@ -57,6 +57,7 @@ def _json(model, question, proved, moved: Fraction | None, holds: bool, is_claim
 
 def _print(model, question, worst, moved: Fraction | None, holds: bool, is_claim: bool) -> None:
     from certlip.report.console import NORM_SIGNS, number_up, out, print_notes
+    from certlip.report.text import amount
 
     print_notes(model)
     console = out()
@@ -70,9 +71,9 @@ def _print(model, question, worst, moved: Fraction | None, holds: bool, is_claim
             subject = "every input is robust whose output (the logit, before a final sigmoid) is further from 0 than"
         else:
             subject = "every input is robust whose margin between the first and any other class exceeds"
-        console.print(f"for {NORM_SIGNS[question.norm]} <= {question.eps}: {subject} {_decimal_up(moved):.10g}")
+        console.print(f"for {NORM_SIGNS[question.norm]} <= {amount(question.eps)}: {subject} {_decimal_up(moved):.10g}")
         if question.tolerance is not None:
-            console.print(f"claim: at most {question.tolerance}: {'proved' if holds else 'not proved'}")
+            console.print(f"claim: at most {amount(question.tolerance)}: {'proved' if holds else 'not proved'}")
     if not is_claim:
         console.print("no samples were given, so none was decided; pass --data, or --data-free to claim this alone")
 

@@ -20,7 +20,7 @@ EXIT_CODES = """\b
 Exit codes:
   0    every claim is proved (or the share asked by --min-certified)
   1    falsified: a counterexample was found, or a sample is misclassified
-  2    usage: an option or a data file is missing or makes no sense
+  2    usage: a command, an option or a data file is missing or makes no sense
   3    not proved: unknown, timeout, or the bound is above the limit
   4    the model is unsupported, malformed or read differently by its runtime
   5    a certificate was rejected

@@ -13,7 +13,7 @@ from rich.table import Column, Table
 
 from certlip.properties.numbers import decimal_down, decimal_up
 from certlip.report.json_form import quantiles
-from certlip.report.text import one_line
+from certlip.report.text import amount, one_line
 
 if TYPE_CHECKING:
     from certlip.api import BoundReport, VerifyReport
@@ -111,7 +111,7 @@ def _print_question(console: Console, report: VerifyReport) -> None:
     """The model, and what of the data is not used."""
     print_notes(report.model)
     if report.tolerance is not None:
-        console.print(f"note: outputs may move by at most {report.tolerance}; labels are not used")
+        console.print(f"note: outputs may move by at most {amount(report.tolerance)}; labels are not used")
     elif not report.labelled:
         console.print("note: no labels: robustness of the predicted label")
     if report.model.graph.output_size == 1 and report.tolerance is None:
@@ -130,7 +130,7 @@ def print_verdicts(report: VerifyReport) -> None:
     if len(interesting) > _SHOWN:
         console.print(f"... {len(interesting) - _SHOWN} more; --json prints every sample")
     _print_failures(console, report)
-    goal = f"{NORM_SIGNS[report.norm]} <= {report.eps} ({number_down(float(report.eps))})"
+    goal = f"{NORM_SIGNS[report.norm]} <= {amount(report.eps)}"
     console.print(f"{len(report.samples)} samples, {goal}: {verdict_line(report)}")
 
 

@@ -26,10 +26,12 @@ def exact_amount(value: object, what: str) -> Fraction:
 
 
 def _from_number(value: object, what: str) -> Fraction:
-    if isinstance(value, numbers.Real) and not isinstance(value, numbers.Rational):
+    if isinstance(value, numbers.Rational):
+        value = Fraction(int(value.numerator), int(value.denominator))  # numpy's integers would wrap around later
+    elif isinstance(value, numbers.Real):
         value = float(value)  # numpy's narrower floats are exact in binary64
     try:
-        amount = Fraction(value) if isinstance(value, (float, numbers.Rational, Decimal)) else None
+        amount = Fraction(value) if isinstance(value, (float, Fraction, Decimal)) else None
     except (ValueError, OverflowError):
         amount = None
     if amount is None:

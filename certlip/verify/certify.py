@@ -19,6 +19,7 @@ from certlip.importers import Model
 from certlip.lipschitz.bound import Bound
 from certlip.verify.model_file import input_type
 from certlip.verify.pipeline import Question, SampleResult, Status
+from certlip.verify.uninterrupted import uninterrupted
 from certlip.version import __version__
 
 ASSUMPTIONS = (
@@ -60,7 +61,8 @@ class Recorder:
         if not os.access(folder, os.W_OK):
             raise UsageError(f"the folder {folder} cannot be written to; name another one for the certificates")
         if model.onnx_bytes is not None:  # a torch model: the claim is about its exported form, kept beside the claims
-            write_atomically(folder / _file_name(model), model.onnx_bytes)
+            with uninterrupted():
+                write_atomically(folder / _file_name(model), model.onnx_bytes)
 
     def bound(self, bound: Bound, name: str | None = None) -> str:
         """Write a Lipschitz certificate (once) and return its digest.
@@ -79,7 +81,7 @@ class Recorder:
             witness = {"method": bound.theorem, "arrays": names}
             record = self._record(statement, witness, {"method": bound.method, **bound.details})
             stem = "-".join(["bound", bound.norm, str(bound.output).replace(" ", "-").replace(",", "-"), bound.method])
-            write_certificate(self._folder / (name or f"{stem}-{record.digest[:12]}.json"), record, arrays)
+            self._write(self._folder / (name or f"{stem}-{record.digest[:12]}.json"), record, arrays)
             self._written[id(bound)] = bound, record.digest
         return self._written[id(bound)][1]
 
@@ -107,7 +109,7 @@ class Recorder:
             record = self._record(statement, {}, {"index": result.index})
         else:
             return
-        write_certificate(self._folder / f"sample-{result.index:06d}.json", record, arrays)
+        self._write(self._folder / f"sample-{result.index:06d}.json", record, arrays)
 
     def tolerance(self, bound: Bound, question: Question) -> None:
         """Write that the outputs move by at most the tolerance, which holds for every input at once."""
@@ -120,8 +122,13 @@ class Recorder:
             "tolerance": str(question.tolerance),
         }
         record = self._record(statement, {"bounds": {str(bound.output): self.bound(bound)}}, {})
-        write_certificate(self._folder / f"tolerance-{question.norm}.json", record, {})
+        self._write(self._folder / f"tolerance-{question.norm}.json", record, {})
         self._tolerated = bound
+
+    @staticmethod
+    def _write(path: Path, record: Certificate, arrays: Mapping[str, np.ndarray]) -> None:
+        with uninterrupted():
+            write_certificate(path, record, arrays)
 
     def _record(self, statement: Mapping, witness: Mapping, details: Mapping) -> Certificate:
         model = self._model

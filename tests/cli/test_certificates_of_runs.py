@@ -79,7 +79,8 @@ def test_a_changed_array_is_rejected(run, tmp_path):
 
 def test_bound_writes_one_certificate_that_checks(tmp_path):
     path = save_chain(tmp_path / "m.onnx", random_chain(1, (2, 5, 3)))
-    for index, options in enumerate((["--pair", "2,0"], ["--logit", "1", "--norm", "linf"], ["--method", "gershgorin"])):
+    choices = ["--pair", "2,0"], ["--logit", "1", "--norm", "linf"], ["--method", "gershgorin"]
+    for index, options in enumerate(choices):
         file = tmp_path / "proofs" / f"{index}.json"
         assert command("bound", path, *options, "--certificate", file).code == 0
         assert command("check", file, "--model", path).code == 0
@@ -117,15 +118,16 @@ def test_data_free_claims_leave_certificates(tmp_path):
     path = ZOO / "diabetes.onnx"
     line = ["verify", path, "--eps", "0.1", "--data-free", "--certificates", tmp_path / "c"]
     ran = command(*line, "--tolerance", "0.2")
-    assert ran.code == 0 and "claim: at most 1/5: proved" in ran.out
+    assert ran.code == 0 and "claim: at most 1/5 (0.2): proved" in ran.out
     assert (tmp_path / "c" / "tolerance-l2.json").is_file()
     assert command("check", tmp_path / "c", "--model", path).code == 0
     ran = command(*line[:-2], "--tolerance", "0.01")
-    assert ran.code == 3 and "claim: at most 1/100: not proved" in ran.out
+    assert ran.code == 3 and "claim: at most 1/100 (0.01): not proved" in ran.out
 
 
 def test_what_is_no_certificate_is_rejected(tmp_path):
-    for name, content in (("a.json", b""), ("b.json", b"{}"), ("c.json", b"\xff"), ("m.onnx", b"x"), ("d.json", b"[1]")):
+    contents = {"a.json": b"", "b.json": b"{}", "c.json": b"\xff", "m.onnx": b"x", "d.json": b"[1]"}
+    for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
         ran = command("check", tmp_path / name)
         assert ran.code == 5 and "REJECTED" in ran.out and ran.err == ""

@@ -99,3 +99,14 @@ def test_a_histogram_counts_everything():
     lines = histogram([0.0, 0.0, 1.0, inf], bar="#")
     assert sum(int(line.split()[3 if ".." in line else 1]) for line in lines) == 4
     assert histogram([0.0])
+
+
+def test_exact_amounts_are_shown_exactly():
+    from fractions import Fraction
+
+    from certlip.report.text import amount
+
+    shown = {"0.3": "3/10 (0.3)", "8/255": "8/255 (0.03137254901)", "1": "1", "0": "0", "1e-7": "1/10000000 (1e-07)"}
+    for value, text in shown.items():
+        assert amount(Fraction(value)) == text
+    assert amount(Fraction(0.1)).endswith("(0.1)") and amount(Fraction(0.1)).startswith("3602879701896397/")
