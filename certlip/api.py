@@ -15,7 +15,7 @@ from certlip.lipschitz import Bound, best, bound_output
 from certlip.properties import Output
 from certlip.properties.numbers import decimal_up
 from certlip.properties.outputs import ALL
-from certlip.report.text import decimal
+from certlip.report.exact import decimal
 from certlip.verify import Question, SampleResult, Status, Verifier, verify_samples
 from certlip.verify.amount import exact_amount, seconds
 from certlip.verify.certify import Recorder

@@ -55,8 +55,8 @@ def command(
 
     from certlip import api
     from certlip.report.console import err, out, print_bounds
+    from certlip.report.exact import amount
     from certlip.report.json_form import bound_report_json
-    from certlip.report.text import amount
     from certlip.verify.amount import exact_amount
 
     output = _output(logit, pair)

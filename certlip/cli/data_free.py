@@ -57,7 +57,7 @@ def _json(model, question, proved, moved: Fraction | None, holds: bool, is_claim
 
 def _print(model, question, worst, moved: Fraction | None, holds: bool, is_claim: bool) -> None:
     from certlip.report.console import NORM_SIGNS, number_up, out, print_notes
-    from certlip.report.text import amount
+    from certlip.report.exact import amount
 
     print_notes(model)
     console = out()

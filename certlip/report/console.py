@@ -12,8 +12,9 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from certlip.properties.numbers import decimal_down, decimal_up
+from certlip.report.exact import amount
 from certlip.report.json_form import quantiles
-from certlip.report.text import amount, one_line
+from certlip.report.text import one_line
 
 if TYPE_CHECKING:
     from certlip.api import BoundReport, VerifyReport

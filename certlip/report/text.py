@@ -1,24 +1,8 @@
-"""Text for one line of a terminal: what others wrote, and exact numbers."""
+"""Text that others wrote, made fit for one line of a terminal."""
 
 from __future__ import annotations
-
-from fractions import Fraction
-
-from certlip.properties.numbers import decimal_down
 
 
 def one_line(text: object) -> str:
     """Names in models and paths may hold anything: nothing in them may start a line or steer a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
-
-
-def amount(value: Fraction) -> str:
-    """An exact number, and a decimal beside it unless it is whole."""
-    return str(value) if value.denominator == 1 else f"{value} ({decimal(value)})"
-
-
-def decimal(value: Fraction) -> str:
-    """Ten digits: the number itself where they suffice, else a number below it."""
-    nearest = float(value)
-    exact = Fraction(f"{nearest:.10g}") == value
-    return f"{nearest if exact else decimal_down(nearest):.10g}"

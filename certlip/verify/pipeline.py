@@ -64,10 +64,8 @@ class SampleResult:
         label = "" if self.label is None else f", label {self.label}"
         reason = self.note or self.method
         radius = f"{decimal_down(self.radius):.10g}"
-        return (
-            f"sample {self.index}: {self.status}{label}, predicted {self.predicted}, radius {radius}"
-            + (f" ({reason})" if reason else "")
-        )
+        verdict = f"sample {self.index}: {self.status}{label}, predicted {self.predicted}, radius {radius}"
+        return f"{verdict} ({reason})" if reason else verdict
 
 
 @dataclass(frozen=True, eq=False)

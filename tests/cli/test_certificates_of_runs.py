@@ -138,9 +138,7 @@ def test_what_is_no_certificate_is_rejected(tmp_path):
 def test_external_weights_are_part_of_what_is_certified(tmp_path):
     path = save_chain(tmp_path / "m.onnx", random_chain(1, (2, 5, 3)))
     model = onnx.load(path)
-    onnx.save(
-        model, path, save_as_external_data=True, location="m.data", size_threshold=0, convert_attribute=False
-    )
+    onnx.save(model, path, save_as_external_data=True, location="m.data", size_threshold=0, convert_attribute=False)
     np.savez(tmp_path / "m.npz", x=np.float32([[1.0, 0.0]]))
     assert command("verify", path, "--eps", "0.001", "--certificates", tmp_path / "c").code == 0
     assert command("check", tmp_path / "c").code == 0

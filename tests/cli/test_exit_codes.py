@@ -270,3 +270,12 @@ def test_130_leaves_complete_files_only(tmp_path):
     assert all(file.suffix in (".json", ".npy") and not file.name.startswith(".") for file in left)
     ran = command("check", folder)
     assert ran.code == 0, ran.out
+
+
+def test_help_loads_nothing_heavy():
+    script = "import sys; from certlip.cli.main import code_of; code_of(['verify', '--help']); print(*sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "certlip.cli.main" in loaded
+    assert not loaded & {"numpy", "onnx", "torch", "rich", "scipy", "onnxruntime", "cvxpy"}

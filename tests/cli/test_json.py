@@ -104,7 +104,7 @@ def test_a_histogram_counts_everything():
 def test_exact_amounts_are_shown_exactly():
     from fractions import Fraction
 
-    from certlip.report.text import amount
+    from certlip.report.exact import amount
 
     shown = {"0.3": "3/10 (0.3)", "8/255": "8/255 (0.03137254901)", "1": "1", "0": "0", "1e-7": "1/10000000 (1e-07)"}
     for value, text in shown.items():

@@ -81,5 +81,3 @@ def test_a_method_that_proved_nothing_in_its_time_is_not_tried_again(graph, monk
     list(table.refine(pair, None))
     list(table.refine(pair, None))
     assert table.is_complete(pair) and table.best(pair) is None and len(calls) == 1
-
-
