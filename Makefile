@@ -17,7 +17,7 @@ test-long: .venv/.installed-test
 	$(BIN)/python -m pytest -m long
 
 lint: .venv/.installed-test
-	$(BIN)/ruff check certlip tests benchmarks models_zoo
+	$(BIN)/ruff check certlip tests benchmarks models_zoo docs specs
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 

@@ -4,89 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from certlip.errors import UsageError
 from certlip.importers import Model, load
-from certlip.lipschitz import Bound, best, bound_output
+from certlip.lipschitz import bound_output
 from certlip.properties import Output
-from certlip.properties.numbers import decimal_up
 from certlip.properties.outputs import ALL
-from certlip.report.exact import decimal
-from certlip.verify import Question, SampleResult, Status, Verifier, verify_samples
-from certlip.verify.amount import exact_amount, seconds
-from certlip.verify.certify import Recorder
-from certlip.verify.dataset import Dataset, default_data, make_dataset, read_dataset
-
-Silent: Callable[[Any], None] = lambda _: None  # noqa: E731
+from certlip.report.results import BoundReport, VerifyReport
+from certlip.verification import Question, SampleResult, Verifier, verify_samples
+from certlip.verification.amount import exact_amount, seconds
+from certlip.verification.certify import Recorder
+from certlip.verification.dataset import Dataset, default_data, make_dataset, read_dataset
 
 
-@dataclass(frozen=True, eq=False)
-class BoundReport:
-    """Bounds on one output by every method that ran; `best` is the smallest proved one (None: nothing proved)."""
-
-    model: Model
-    bounds: tuple[Bound, ...]
-
-    @property
-    def best(self) -> Bound | None:
-        return best(self.bounds)
-
-    def __repr__(self) -> str:
-        return "\n".join(map(_sentence, self.bounds))
-
-    def _repr_html_(self) -> str:
-        from certlip.report.html import bounds_table
-
-        return bounds_table(self)
-
-
-@dataclass(frozen=True, eq=False)
-class VerifyReport:
-    """Verdicts on samples. `eps` is in the model's own input units; `labelled` False: the predicted label was kept."""
-
-    model: Model
-    eps: Fraction
-    norm: str
-    samples: tuple[SampleResult, ...]
-    bounds: tuple[Bound, ...]
-    labelled: bool
-    tolerance: Fraction | None = None
-
-    def count(self, status: Status) -> int:
-        return sum(sample.status is status for sample in self.samples)
-
-    @property
-    def certified_accuracy(self) -> float:
-        """Certified samples over all samples; a misclassified sample is never certified."""
-        return self.count(Status.CERTIFIED) / len(self.samples)
-
-    @property
-    def clean_accuracy(self) -> float | None:
-        """Share of samples whose prediction is the label, None without labels."""
-        if not self.labelled:
-            return None
-        return 1.0 - self.count(Status.MISCLASSIFIED) / len(self.samples)
-
-    def __repr__(self) -> str:
-        counts = ", ".join(f"{self.count(status)} {status}" for status in Status if self.count(status))
-        return f"{len(self.samples)} samples of {self.model.name} at {self.norm} eps {decimal(self.eps)}: {counts}"
-
-    def _repr_html_(self) -> str:
-        from certlip.report.html import verdicts_table
-
-        return verdicts_table(self)
-
-
-def _sentence(bound: Bound) -> str:
-    """A bound in words, rounded up."""
-    if not bound.proved:
-        return repr(bound)
-    value = f"{decimal_up(bound.value):.10g}"
-    return f"|Df| <= {value} |Dx| ({bound.norm}, {bound.output}), proved by {bound.method}"
+def silent(message: Any) -> None:
+    """The default for `progress` and `each`: tell nobody."""
 
 
 def as_model(source: Any, **options: Any) -> Model:
@@ -102,7 +37,7 @@ def bound(
     method: str = "auto",
     timeout: float | None = 60.0,
     certificate: str | Path | None = None,
-    progress: Callable[[str], None] = Silent,
+    progress: Callable[[str], None] = silent,
 ) -> BoundReport:
     """Proved L with |f(x) - f(y)| <= L |x - y| for all x, y, in the given norm on both sides.
 
@@ -143,8 +78,8 @@ def verify(
     total_timeout: float | None = None,
     tolerance: str | float | Fraction | None = None,
     certificates: str | Path | None = None,
-    progress: Callable[[str], None] = Silent,
-    each: Callable[[SampleResult], None] = Silent,
+    progress: Callable[[str], None] = silent,
+    each: Callable[[SampleResult], None] = silent,
     seed: int = 0,
 ) -> VerifyReport:
     """Is the class of every sample kept by every perturbation of norm at most eps? (Regressors: `tolerance`.)
@@ -210,8 +145,8 @@ def radius(
     timeout: float | None = 60.0,
     total_timeout: float | None = None,
     tolerance: str | float | Fraction | None = None,
-    progress: Callable[[str], None] = Silent,
-    each: Callable[[SampleResult], None] = Silent,
+    progress: Callable[[str], None] = silent,
+    each: Callable[[SampleResult], None] = silent,
 ) -> VerifyReport:
     """The largest certified radius of each sample: every smaller perturbation keeps its class (or the tolerance)."""
     slack = None if tolerance is None else exact_amount(tolerance, "the tolerance")

@@ -45,7 +45,8 @@ def code(text: str) -> str:
 
 
 def cli_page() -> str:
-    from certlip.cli.main import EXIT_CODES, main
+    from certlip.cli.exit_codes import EXIT_CODES
+    from certlip.cli.main import main
 
     parts = [
         "# Command line",

@@ -19,11 +19,16 @@ def main() -> int:
         files = certificate_files(options.paths)
     except UsageError as error:
         parser.error(str(error))
+    missing = [model for model in options.model if not model.exists()]
+    if missing:
+        parser.error(f"there is no model {missing[0]}; check the path")
     checker = Checker(options.model)
     findings = [checker.check(file) for file in files]
     for finding in findings:
         sys.stdout.write(f"{finding!r}\n")
-    return 0 if findings and all(finding.accepted for finding in findings) else 5
+    rejected = sum(not finding.accepted for finding in findings)
+    sys.stdout.write(f"{len(findings)} checked, {rejected} rejected\n")
+    return 5 if rejected else 0
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from certlip.proofs import LIPSCHITZ_PROOFS, WITNESS_ARRAYS
 from certlip.proofs.counterexample import is_within, violates_label, violates_tolerance
 from certlip.proofs.margin import is_certified, label_margins, output_balls
 from certlip.proofs.neuron_form import NoNeuronForm
+from certlip.properties.numbers import text_up
 from certlip.properties.outputs import ALL, DECISION, Output, margins_graph, select
 from certlip.rigor.rounding import Array
 
@@ -68,7 +69,7 @@ class Checker:
         statement = certificate.statement
         if certificate.kind == "lipschitz":
             value = self._lipschitz(certificate, folder)
-            return f"|Df| <= {_decimal(value)} |Dx| in {statement['norm']} for {_output(certificate)}"
+            return f"|Df| <= {text_up(value)} |Dx| in {statement['norm']} for {_output(certificate)}"
         if certificate.kind == "robustness":
             self._robustness(certificate, graph, folder)
             return f"label {statement['label']} holds within {statement['norm']} distance {statement['eps']}"
@@ -92,7 +93,7 @@ class Checker:
         witness = {name: read_array(folder, digest) for name, digest in arrays.items()}
         proved = LIPSCHITZ_PROOFS[method](graph, certificate.statement["norm"], witness)
         if not (np.isfinite(proved) and Fraction(proved) <= value):
-            raise CertificateRejected(f"the witness proves {proved:.9g}, not the claimed {_decimal(value)}")
+            raise CertificateRejected(f"the witness proves {proved:.9g}, not the claimed {text_up(value)}")
         self._proved[certificate.digest] = certificate
         return value
 
@@ -111,14 +112,14 @@ class Checker:
             wanted = DECISION if margins.size == 1 else Output.pair(*sorted((label, rival)))
             bound = self._bound(certificate, folder, wanted)
             if not is_certified(margin, bound, eps):
-                raise CertificateRejected(f"the margin {margin:.9g} does not exceed {_decimal(bound * eps)} ({wanted})")
+                raise CertificateRejected(f"the margin {margin:.9g} does not exceed {text_up(bound * eps)} ({wanted})")
 
     def _tolerance(self, certificate: Certificate, folder: Path) -> None:
         statement = certificate.statement
         eps, tolerance = rational(statement["eps"]), rational(statement["tolerance"])
         bound = self._bound(certificate, folder, ALL)
         if bound * eps > tolerance:
-            raise CertificateRejected(f"outputs may move by {_decimal(bound * eps)}, more than {_decimal(tolerance)}")
+            raise CertificateRejected(f"outputs may move by {text_up(bound * eps)}, more than {text_up(tolerance)}")
 
     def _bound(self, certificate: Certificate, folder: Path, output: Output) -> Fraction:
         """The proved Lipschitz bound that a claim refers to: same model, norm and output."""
@@ -201,14 +202,6 @@ class Checker:
 def _output(certificate: Certificate) -> Output:
     entry = certificate.statement["output"]
     return Output(entry["kind"], tuple(entry["indices"]))
-
-
-def _decimal(value: Fraction) -> str:
-    """Nine digits of an exact number for a message; certificates may hold numbers beyond all floats."""
-    try:
-        return f"{float(value):.9g}"
-    except OverflowError:
-        return "more than 1e308"
 
 
 def _one_line(text: str) -> str:

@@ -50,14 +50,17 @@ def command(
     output_name: str | None,
     as_json: bool,
 ) -> int:
-    """Prove how much larger than a change of MODEL's input the change of its output can be."""
+    """Prove Lipschitz bounds of MODEL.
+
+    A bound L says that no change of the input moves the output by more than L times its own size.
+    """
     from fractions import Fraction
 
     from certlip import api
     from certlip.report.console import err, out, print_bounds
     from certlip.report.exact import amount
     from certlip.report.json_form import bound_report_json
-    from certlip.verify.amount import exact_amount
+    from certlip.verification.amount import exact_amount
 
     output = _output(logit, pair)
     limit = None if max_lipschitz is None else exact_amount(max_lipschitz, "--max-lipschitz")

@@ -21,7 +21,9 @@ from certlip.cli.options import json_option, print_json
 )
 @json_option
 def command(paths: tuple[Path, ...], models: tuple[Path, ...], as_json: bool) -> int:
-    """Prove the certificates in PATH (files or folders) again, with numpy and onnx alone.
+    """Prove certificates again.
+
+    PATH names files or folders of them; the proofs need numpy and onnx alone.
 
     `python -m certlip.check` does the same where nothing else is installed.
     """
@@ -29,7 +31,6 @@ def command(paths: tuple[Path, ...], models: tuple[Path, ...], as_json: bool) ->
 
     from certlip.check import Checker, certificate_files
     from certlip.errors import CertificateRejected, UsageError
-    from certlip.report.text import one_line
 
     files = certificate_files(paths)
     for model in models:
@@ -42,10 +43,8 @@ def command(paths: tuple[Path, ...], models: tuple[Path, ...], as_json: bool) ->
             finding = checker.check(file)
         findings.append(finding)
         if not as_json:
-            click.secho(
-                "accepted  " if finding.accepted else "REJECTED  ", fg="green" if finding.accepted else "red", nl=False
-            )
-            click.echo(f"{one_line(finding.path)}: {finding.message}")
+            word, rest = repr(finding).split(" ", 1)
+            click.echo(click.style(word, fg="green" if finding.accepted else "red") + " " + rest)
     rejected = sum(not finding.accepted for finding in findings)
     if as_json:
         entries = [{"path": str(f.path), "accepted": f.accepted, "message": f.message} for f in findings]

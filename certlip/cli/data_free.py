@@ -15,7 +15,7 @@ def claim_for_all_inputs(
     model, question, method: str, timeout: float, certificates: Path | None, is_claim: bool, as_json: bool
 ) -> int:
     """Print the bound and what follows from it for every input. Exit 3 unless that statement itself is the claim."""
-    from certlip.verify.certify import Recorder
+    from certlip.verification.certify import Recorder
 
     recorder = None if certificates is None else Recorder(model, certificates)
     with working() as (say, _):
@@ -81,7 +81,7 @@ def _print(model, question, worst, moved: Fraction | None, holds: bool, is_claim
 def _bounds(model, question, method: str, timeout: float, say):
     """The bounds behind the statement, and the factor from them to a margin."""
     from certlip.properties.outputs import ALL, DECISION
-    from certlip.verify.bounds import BoundTable, class_pairs
+    from certlip.verification.bounds import BoundTable, class_pairs
 
     table = BoundTable(model.graph, question.norm, method, say)
     deadline = time.monotonic() + timeout

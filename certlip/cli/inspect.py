@@ -15,7 +15,10 @@ from certlip.cli.options import import_options, json_option, model_argument, pri
 @import_options
 @json_option
 def command(model: Path, input_name: str | None, output_name: str | None, as_json: bool) -> int:
-    """Layers, shapes, parameters and proved norms of MODEL, and everything in it that is not supported."""
+    """Show layers, shapes and proved norms.
+
+    Lists everything in MODEL that is not supported, where there is any.
+    """
     from certlip.cli.options import load_model
     from certlip.errors import UnsupportedModel
     from certlip.report.console import print_notes, print_table

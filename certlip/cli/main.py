@@ -12,22 +12,10 @@ import click
 from click.exceptions import Exit
 
 from certlip.cli import bound, check, inspect, methods, radius, solvers, verify
+from certlip.cli.exit_codes import CLOSED_PIPE, EXIT_CODES, INTERNAL, INTERRUPTED
 from certlip.errors import CertlipError, UsageError
 from certlip.report.text import one_line
 from certlip.version import __version__
-
-EXIT_CODES = """\b
-Exit codes:
-  0    every claim is proved (or the share asked by --min-certified)
-  1    falsified: a counterexample was found, or a sample is misclassified
-  2    usage: a command, an option or a data file is missing or makes no sense
-  3    not proved: unknown, timeout, or the bound is above the limit
-  4    the model is unsupported, malformed or read differently by its runtime
-  5    a certificate was rejected
-  70   internal error     130  interrupted     141  closed pipe
-With mixed results the first that applies: 70, 5, 4, 1, 3, 0."""
-
-INTERNAL, INTERRUPTED, CLOSED_PIPE = 70, 130, 141
 
 
 @click.group(epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})

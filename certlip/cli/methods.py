@@ -10,7 +10,7 @@ from certlip.cli.options import json_option, print_json
 @click.command("methods")
 @json_option
 def command(as_json: bool) -> int:
-    """List the methods that --method accepts, cheapest first."""
+    """List the methods, cheapest first."""
     from certlip.lipschitz import certifiers
     from certlip.report.console import print_table
 
@@ -22,5 +22,7 @@ def command(as_json: bool) -> int:
         ]
         print_json({"schema": 1, "methods": entries})
     else:
-        print_table(("method", "in auto", ""), [(c.name, "yes" if c.in_auto else "no", c.summary) for c in known])
+        print_table(
+            ("method", "in auto", "what it does"), [(c.name, "yes" if c.in_auto else "no", c.summary) for c in known]
+        )
     return 0

@@ -59,7 +59,9 @@ data_option = click.option(
     metavar="FILE",
     help="Samples: .npz (x, y) or .csv. Default: the .npz beside the model with its stem.",
 )
-limit_option = click.option("--limit", type=click.IntRange(min=1), default=None, help="Use the first N samples only.")
+limit_option = click.option(
+    "--limit", type=click.IntRange(min=1), default=None, metavar="N", help="Use the first N samples only."
+)
 tolerance_option = click.option(
     "--tolerance",
     default=None,
@@ -70,8 +72,12 @@ tolerance_option = click.option(
 
 def import_options(function: Callable) -> Callable:
     """--input-name and --output-name, for models with several."""
-    function = click.option("--output-name", default=None, help="Which output, where the model has several.")(function)
-    return click.option("--input-name", default=None, help="Which input, where the model has several.")(function)
+    function = click.option(
+        "--output-name", default=None, metavar="NAME", help="Which output, where the model has several."
+    )(function)
+    return click.option("--input-name", default=None, metavar="NAME", help="Which input, where the model has several.")(
+        function
+    )
 
 
 def load_model(path: Path, input_name: str | None, output_name: str | None):
@@ -88,7 +94,7 @@ def print_json(data: Any) -> None:
 
 def parse_share(text: str, what: str) -> Fraction:
     """An exact share between 0 and 1."""
-    from certlip.verify.amount import exact_amount
+    from certlip.verification.amount import exact_amount
 
     share = exact_amount(text, what)
     if share > 1:

@@ -48,15 +48,17 @@ def command(
     output_name: str | None,
     as_json: bool,
 ) -> int:
-    """The certified radius of each sample: every smaller perturbation keeps MODEL's decision.
+    """Measure the certified radius of each sample.
+
+    Every perturbation smaller than its radius keeps MODEL's decision.
 
     Exits 0 when every sample has a positive radius, 1 when one is misclassified, 3 when one has none.
     """
     from certlip import api
-    from certlip.cli.verify import exit_code
+    from certlip.cli.exit_codes import exit_code
     from certlip.report.console import print_radii
     from certlip.report.json_form import radius_report_json
-    from certlip.verify.dataset import default_data, read_dataset
+    from certlip.verification.dataset import default_data, read_dataset
 
     loaded = load_model(model, input_name, output_name)
     source = data or default_data(loaded)

@@ -10,7 +10,10 @@ from certlip.cli.options import json_option, print_json
 @click.command("solvers")
 @json_option
 def command(as_json: bool) -> int:
-    """List the solvers and runtimes that can be used here, and why the others cannot."""
+    """List what can be used here, and why not.
+
+    Solvers and runtimes with their versions.
+    """
     from importlib.metadata import PackageNotFoundError, version
 
     from certlip.report.console import print_table
@@ -29,5 +32,5 @@ def command(as_json: bool) -> int:
     if as_json:
         print_json({"schema": 1, "solvers": [{"name": n, "usable": u, "note": note} for n, u, note in rows]})
     else:
-        print_table(("solver", "usable", ""), [(n, "yes" if u else "no", note) for n, u, note in rows])
+        print_table(("solver", "usable", "note"), [(n, "yes" if u else "no", note) for n, u, note in rows])
     return 0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 
 import click
 
+from certlip.cli.exit_codes import exit_code
 from certlip.cli.options import (
     data_option,
     import_options,
@@ -64,13 +64,17 @@ def command(
     output_name: str | None,
     as_json: bool,
 ) -> int:
-    """Prove or refute, sample by sample, that no perturbation up to E changes MODEL's decision."""
+    """Decide each sample: proved or refuted.
+
+    A sample is certified when no perturbation of norm at most E changes MODEL's decision, falsified when a
+    counterexample shows one that does.
+    """
     from certlip import api
     from certlip.report.console import print_verdicts
     from certlip.report.json_form import verify_report_json
-    from certlip.verify import Question
-    from certlip.verify.amount import exact_amount
-    from certlip.verify.dataset import default_data, read_dataset
+    from certlip.verification import Question
+    from certlip.verification.amount import exact_amount
+    from certlip.verification.dataset import default_data, read_dataset
 
     amount = exact_amount(eps, "--eps")
     slack = None if tolerance is None else exact_amount(tolerance, "--tolerance")
@@ -107,18 +111,3 @@ def command(
     else:
         print_verdicts(report)
     return exit_code(report, share)
-
-
-def exit_code(report, share: Fraction | None) -> int:
-    """70 for errors; with a share: 0 if reached, 1 if it no longer can be, else 3; without: 1, 3 or 0."""
-    from certlip.cli.main import INTERNAL
-    from certlip.verify import Status
-
-    if report.count(Status.ERROR):
-        return INTERNAL
-    refuted = report.count(Status.FALSIFIED) + report.count(Status.MISCLASSIFIED)
-    certified, total = report.count(Status.CERTIFIED), len(report.samples)
-    needed = total if share is None else share * total
-    if certified >= needed:
-        return 0
-    return 1 if total - refuted < needed else 3

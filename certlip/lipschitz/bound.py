@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from certlip.properties import Output
+from certlip.properties.numbers import decimal_up
 from certlip.rigor.rounding import Array
 
 
@@ -36,4 +37,5 @@ class Bound:
     def __repr__(self) -> str:
         if not self.proved:
             return f"no bound by {self.method} for {self.output}: {self.note}"
-        return f"|Df| <= {self.value:.9g} |Dx| ({self.norm}, {self.output}), proved by {self.method}"
+        value = f"{decimal_up(self.value):.10g}"
+        return f"|Df| <= {value} |Dx| ({self.norm}, {self.output}), proved by {self.method}"

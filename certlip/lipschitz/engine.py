@@ -58,7 +58,7 @@ def run(
 ) -> Bound:
     """One method on a graph in normal form."""
     began = time.monotonic()
-    reason = certifier.supports(graph, norm)
+    reason, details = certifier.supports(graph, norm), {}
     estimate = getattr(certifier, "seconds_for_start", None)
     if reason is None and deadline is not None and certifier.cost > 1:
         left = deadline - began
@@ -66,8 +66,10 @@ def run(
             reason = "the time budget was spent before this method could start"
         elif not patient and estimate is not None and estimate(graph, norm) > left:
             reason = f"its first steps need about {estimate(graph, norm):.0f} s, more than the {left:.0f} s left"
+        details = {} if reason is None else {"status": "deadline"}
     if reason is not None:
-        return Bound(certifier.name, norm, output, float("inf"), False, time.monotonic() - began, note=reason)
+        seconds = time.monotonic() - began
+        return Bound(certifier.name, norm, output, float("inf"), False, seconds, note=reason, details=details)
     try:
         witness = certifier.propose(graph, norm, deadline)
     except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:  # a search may fail, its numbers being floats

@@ -11,7 +11,7 @@ import numpy as np
 from certlip.graph import Graph
 from certlip.lipschitz.certifier import Certifier, Witness
 from certlip.proofs.lipsdp import prove_form
-from certlip.proofs.neuron_form import NeuronForm, activations, neuron_form, obstacle
+from certlip.proofs.neuron_form import activations, neuron_form, obstacle
 from certlip.rigor.rounding import Array
 
 if TYPE_CHECKING:

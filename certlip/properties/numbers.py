@@ -10,6 +10,7 @@ from certlip.errors import UsageError
 _UP = Context(prec=10, rounding=ROUND_CEILING)
 _DOWN = Context(prec=10, rounding=ROUND_FLOOR)
 _LARGEST_EXPONENT = 400
+_SMALLEST = 1e-290
 
 
 def parse_amount(text: str, what: str) -> Fraction:
@@ -44,7 +45,14 @@ def decimal_down(value: float) -> float:
     return _rounded(value, _DOWN)
 
 
+def text_up(value: Fraction) -> str:
+    """Ten digits, rounded up, of an exact number of any size."""
+    return f"{_UP.divide(Decimal(value.numerator), Decimal(value.denominator)).normalize(_UP):g}"
+
+
 def _rounded(value: float, context: Context) -> float:
     if value != value or value in (float("inf"), float("-inf")):
         return value
+    if 0 < abs(value) < _SMALLEST:  # below, floats have too few digits to show ten
+        return float(context.to_integral_value(Decimal(value / _SMALLEST)) * Decimal(str(_SMALLEST)))
     return float(context.create_decimal(Decimal(value)))

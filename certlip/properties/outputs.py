@@ -34,7 +34,7 @@ class Output:
     def __post_init__(self) -> None:
         counts = {"all": 0, "decision": 0, "logit": 1, "pair": 2}
         if counts.get(self.kind) != len(self.indices) or len(set(self.indices)) != len(self.indices):
-            raise UsageError(f"'{self.kind} {self.indices}' is no output; use all, one index or two different ones")
+            raise UsageError(f"'{self}' is no output; use all, one index or two different ones")
 
 
 ALL = Output("all")

@@ -17,9 +17,9 @@ from certlip.report.json_form import quantiles
 from certlip.report.text import one_line
 
 if TYPE_CHECKING:
-    from certlip.api import BoundReport, VerifyReport
     from certlip.importers import Model
-    from certlip.verify import SampleResult
+    from certlip.report.results import BoundReport, VerifyReport
+    from certlip.verification import SampleResult
 
 NORM_SIGNS = {"l2": "|.|_2", "linf": "|.|_inf"}
 _COLOURS = {
@@ -85,7 +85,7 @@ def model_line(model: Model) -> str:
 def print_bounds(report: BoundReport) -> None:
     console = out()
     print_notes(report.model)
-    table = _table("method", "norm", "output", "Lipschitz bound", "seconds", "")
+    table = _table("method", "norm", "output", "Lipschitz bound", "seconds", "status")
     for bound in report.bounds:
         mark = "[green]proved[/]" if bound.proved else "[yellow]not available[/]"
         remark = mark if not bound.note else f"{mark}: {_plain(bound.note)}"
@@ -159,7 +159,7 @@ def _print_failures(console: Console, report: VerifyReport) -> None:
 
 def verdict_line(report: VerifyReport) -> str:
     """Counts, and shares rounded down: 1.0000 is all of them."""
-    from certlip.verify import Status
+    from certlip.verification import Status
 
     counts = ", ".join(
         f"[{_COLOURS[str(status)]}]{report.count(status)} {status}[/]" for status in Status if report.count(status)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from certlip.report.console import number_down, number_up
 
 if TYPE_CHECKING:
-    from certlip.api import BoundReport, VerifyReport
+    from certlip.report.results import BoundReport, VerifyReport
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

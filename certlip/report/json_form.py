@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from certlip.properties.numbers import decimal_down, decimal_up
 
 if TYPE_CHECKING:
-    from certlip.api import BoundReport, VerifyReport
     from certlip.importers import Model
     from certlip.lipschitz import Bound
-    from certlip.verify import SampleResult
+    from certlip.report.results import BoundReport, VerifyReport
+    from certlip.verification import SampleResult
 
 SCHEMA = 1
 QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
@@ -88,7 +88,7 @@ def _predicted_json(predicted: int | float | list[float]) -> Any:
 
 
 def summary_json(report: VerifyReport) -> dict[str, Any]:
-    from certlip.verify import Status
+    from certlip.verification import Status
 
     counts = {str(status): report.count(status) for status in Status}
     return {
@@ -96,7 +96,7 @@ def summary_json(report: VerifyReport) -> dict[str, Any]:
         **counts,
         "clean_accuracy": report.clean_accuracy,
         "certified_accuracy": report.certified_accuracy,
-        "labels": "given" if report.labelled else "predicted",
+        "labels": "given" if report.labelled else "predicted" if report.tolerance is None else "none",
     }
 
 

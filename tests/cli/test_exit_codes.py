@@ -16,7 +16,7 @@ import pytest
 from small_models import ROOT, ZOO, command, random_chain, save_chain
 
 from certlip.cli import main, verify
-from certlip.verify import Status
+from certlip.verification import Status
 
 LINE = [([[2.0]], [-1.0])]
 COMMANDS = ("inspect", "bound", "verify", "radius", "check", "solvers", "methods")

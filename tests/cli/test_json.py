@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_models import ZOO, command, random_chain, save_chain
 
-from certlip.verify import Status
+from certlip.verification import Status
 
 
 @pytest.fixture

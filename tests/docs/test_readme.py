@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from documented_examples import ROOT, blocks, commands, matches, run_page
 
-from certlip.cli.main import EXIT_CODES
+from certlip.cli.exit_codes import EXIT_CODES
 
 README = ROOT / "README.md"
 

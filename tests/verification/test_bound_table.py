@@ -12,7 +12,7 @@ from certlip import api
 from certlip.lipschitz.certifier import Certifier
 from certlip.lipschitz.engine import run
 from certlip.properties import Output, select
-from certlip.verify.bounds import BoundTable, _cut_short
+from certlip.verification.bounds import BoundTable, _cut_short
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def graph(tmp_path):
     return api.load(save_chain(tmp_path / "net.onnx", random_chain(0, (2, 6, 3)))).graph
 
 
-def test_the_engine_says_lack_of_time_in_the_words_that_the_table_knows(graph):
+def test_lack_of_time_is_told_from_other_reasons(graph):
     pair = Output.pair(0, 1)
     certifier = Certifier.registry["lipsdp"]()
     chosen = select(graph, pair)
@@ -62,7 +62,7 @@ def scripted(monkeypatch, *outcomes):
             certifier.name, norm, output, value, bool(np.isfinite(value)), 0.0, note=note, details={"status": status}
         )
 
-    monkeypatch.setattr("certlip.verify.bounds.run", fake)
+    monkeypatch.setattr("certlip.verification.bounds.run", fake)
     return calls
 
 

@@ -11,7 +11,7 @@ from small_models import random_chain, save_chain
 
 from certlip import api
 from certlip.certificate import store
-from certlip.verify.uninterrupted import uninterrupted
+from certlip.verification.uninterrupted import uninterrupted
 
 
 def test_an_interruption_takes_effect_at_the_end_of_the_block():

@@ -11,7 +11,7 @@ from small_models import command, random_chain, save_chain
 from certlip import api
 from certlip.errors import UsageError
 from certlip.lipschitz.engine import run
-from certlip.verify import Status, Verifier
+from certlip.verification import Status, Verifier
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_bounds_of_earlier_certificates_stay_when_they_are_found_again(net, tmp_
         return replace(bound, value=bound.value * (1 + 1e-9 / restless.count), details={"status": "deadline"})
 
     restless.count = 0
-    monkeypatch.setattr("certlip.verify.bounds.run", restless)
+    monkeypatch.setattr("certlip.verification.bounds.run", restless)
     folder = tmp_path / "certificates"
     report = api.verify(net, "0.0001", certificates=folder, method="spectral")
     assert report.count(Status.CERTIFIED) == 8

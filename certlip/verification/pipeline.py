@@ -21,11 +21,11 @@ from certlip.properties import Output
 from certlip.properties.numbers import decimal_down
 from certlip.properties.outputs import ALL, DECISION, margins_graph, select
 from certlip.rigor.rounding import Array, down
-from certlip.verify.attack import attack_label, attack_tolerance, representable
-from certlip.verify.bounds import BoundTable
-from certlip.verify.dataset import Dataset, require_classes
-from certlip.verify.model_file import input_type
-from certlip.verify.replay import runner, shows_other_label
+from certlip.verification.attack import attack_label, attack_tolerance, representable
+from certlip.verification.bounds import BoundTable
+from certlip.verification.dataset import Dataset, require_classes
+from certlip.verification.model_file import input_type
+from certlip.verification.replay import runner, shows_other_label
 
 
 class Status(StrEnum):

@@ -11,7 +11,7 @@ import pytest
 from small_models import ball_grid, command, evaluate, random_chain, save_chain
 
 from certlip import api
-from certlip.verify import Status
+from certlip.verification import Status
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])

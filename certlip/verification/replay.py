@@ -9,7 +9,7 @@ import numpy as np
 from certlip.importers import Model
 from certlip.properties.outputs import is_probability
 from certlip.rigor.rounding import Array
-from certlip.verify.model_file import input_type, opened
+from certlip.verification.model_file import input_type, opened
 
 
 def runner(model: Model) -> Callable[[Array], Array]:

@@ -13,8 +13,8 @@ from certlip.errors import UsageError
 from certlip.importers import Model
 from certlip.properties.outputs import is_probability
 from certlip.rigor.rounding import Array
-from certlip.verify.archive import LABEL_NAMES, read_arrays
-from certlip.verify.model_file import input_type
+from certlip.verification.archive import LABEL_NAMES, read_arrays
+from certlip.verification.model_file import input_type
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from small_models import command, save_chain
 
 from certlip import api
 from certlip.errors import UsageError
-from certlip.verify import archive
+from certlip.verification import archive
 
 X = np.float32([[1.0, 0.0], [0.0, 1.0], [0.5, 0.25]])
 Y = np.array([0, 1, 0])

@@ -17,9 +17,9 @@ from certlip.certificate.store import array_digest, write_atomically
 from certlip.errors import UsageError
 from certlip.importers import Model
 from certlip.lipschitz.bound import Bound
-from certlip.verify.model_file import input_type
-from certlip.verify.pipeline import Question, SampleResult, Status
-from certlip.verify.uninterrupted import uninterrupted
+from certlip.verification.model_file import input_type
+from certlip.verification.pipeline import Question, SampleResult, Status
+from certlip.verification.uninterrupted import uninterrupted
 from certlip.version import __version__
 
 ASSUMPTIONS = (

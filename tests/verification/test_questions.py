@@ -11,7 +11,7 @@ from small_models import command, save_chain, save_model
 
 from certlip import api
 from certlip.errors import UsageError
-from certlip.verify import Question, Status
+from certlip.verification import Question, Status
 
 LINE = [([[2.0]], [-1.0])]  # f(x) = 2 x - 1 changes its sign at one half
 

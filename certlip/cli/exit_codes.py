@@ -1,0 +1,36 @@
+"""What the exit codes mean, and the one that a set of verdicts leads to."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from certlip.report.results import VerifyReport
+
+EXIT_CODES = """\b
+Exit codes:
+  0    every claim is proved (or the share asked by --min-certified)
+  1    falsified: a counterexample was found, or a sample is misclassified
+  2    usage: a command, an option or a data file is missing or makes no sense
+  3    not proved: unknown, timeout, or the bound is above the limit
+  4    the model is unsupported, malformed or read differently by its runtime
+  5    a certificate was rejected
+  70   internal error     130  interrupted     141  closed pipe
+With mixed results the first that applies: 70, 5, 4, 1, 3, 0."""
+
+INTERNAL, INTERRUPTED, CLOSED_PIPE = 70, 130, 141
+
+
+def exit_code(report: VerifyReport, share: Fraction | None) -> int:
+    """70 for errors; with a share: 0 if reached, 1 if it no longer can be, else 3; without: 1, 3 or 0."""
+    from certlip.verification import Status
+
+    if report.count(Status.ERROR):
+        return INTERNAL
+    refuted = report.count(Status.FALSIFIED) + report.count(Status.MISCLASSIFIED)
+    certified, total = report.count(Status.CERTIFIED), len(report.samples)
+    needed = total if share is None else share * total
+    if certified >= needed:
+        return 0
+    return 1 if total - refuted < needed else 3

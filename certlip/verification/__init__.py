@@ -1,0 +1,8 @@
+"""From a model, samples and a radius to a verdict per sample: bounds, margins, attack, certificates.
+
+(`certlip.verify` is the function that users call, so the room has another name.)
+"""
+
+from certlip.verification.pipeline import Question, SampleResult, Status, Verifier, verify_samples
+
+__all__ = ["Question", "SampleResult", "Status", "Verifier", "verify_samples"]
