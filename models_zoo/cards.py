@@ -26,7 +26,7 @@ def bound_rows(model: Model) -> list[str]:
     for norm in ("l2", "linf"):
         for bound in api.bound(model, norm=norm, method="all", timeout=SECONDS).bounds:
             if bound.proved and bound.details.get("status") != "deadline":
-                rows.append(f"| {bound.method} | {norm} | {decimal_up(bound.value):.6g} |")
+                rows.append(f"| {bound.method} | {norm} | {decimal_up(bound.value):.10g} |")
     return rows
 
 

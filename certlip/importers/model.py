@@ -34,3 +34,7 @@ class Model:
     parameters: int
     agreement: Agreement
     onnx_bytes: bytes | None = None
+
+    def __repr__(self) -> str:
+        shapes = f"{list(self.graph.input_shape)} -> {list(self.graph.output_shape)}"
+        return f"Model({self.name!r}, {shapes}, {self.parameters} parameters, sha256 {self.sha256[:12]})"

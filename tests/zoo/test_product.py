@@ -6,6 +6,7 @@ The sampled slopes come from onnxruntime, which shares no code with the graph th
 from __future__ import annotations
 
 import json
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -77,3 +78,14 @@ def test_bound_and_certificate(stem: str, method: str, norm: str, tmp_path: Path
     finding = Checker([ZOO]).check(record)
     assert not finding.accepted
     assert "not the claimed" in finding.message
+
+
+def test_the_cards_state_what_is_proved() -> None:
+    for stem in STEMS:
+        model = load(ZOO / f"{stem}.onnx")
+        card = (ZOO / f"{stem}.md").read_text()
+        for norm in ("l2", "linf"):
+            (bound,) = bound_output(model.graph, ALL, norm, "spectral")
+            stated = re.search(rf"^\| spectral \| {norm} \| (\S+) \|$", card, re.MULTILINE)
+            assert stated is not None, f"{stem} has no card with bounds: run make zoo"
+            assert float(stated[1]) == pytest.approx(bound.value, rel=1e-5)
