@@ -37,9 +37,7 @@ def export(
     program = _program(source, example, input_shape) if isinstance(source, torch.nn.Module) else source
     try:
         with quiet():
-            written = torch.onnx.export(
-                program, dynamo=True, opset_version=OPSET, external_data=False, verbose=False
-            )
+            written = torch.onnx.export(program, dynamo=True, opset_version=OPSET, external_data=False, verbose=False)
         proto = written.model_proto
     except Exception as error:  # the exporter lets anything through
         raise ModelError(
@@ -67,6 +65,7 @@ def _program(
     module: torch.nn.Module, example: Any, input_shape: tuple[int, ...] | None
 ) -> torch.export.ExportedProgram:
     import torch
+    import torch.nn.utils.parametrize
 
     if example is None and input_shape is None:
         raise UsageError(
@@ -87,7 +86,9 @@ def _program(
     for parameter in copied.parameters():
         parameter.requires_grad_(False)
     try:
-        with quiet():
+        # Weights that are computed at each call (spectral norm, orthogonal) enter the program as their present values.
+        with quiet(), torch.no_grad(), torch.nn.utils.parametrize.cached():
+            copied(tensor)
             return torch.export.export(copied, (tensor,), strict=False)
     except Exception as error:
         raise ModelError(

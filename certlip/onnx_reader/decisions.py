@@ -1,25 +1,56 @@
-"""A last softmax or arg max turns logits into a decision. Claims are about the logits, so it is left out, and said."""
+"""A last softmax or arg max turns logits into a decision. Claims are about the logits, so it is left out, and said.
+
+That is right only where the decision compares *all* outputs with each other, along an axis that holds every entry
+(`compares_all`). A softmax over another axis or over groups decides something else: such a model is refused.
+"""
 
 from __future__ import annotations
 
+from math import prod
+
 import onnx
 
-_DECISIONS = {"Softmax", "LogSoftmax", "ArgMax", "Hardmax"}
-_PASS_THROUGH = {"Identity", "Cast", "Squeeze", "Flatten", "Reshape"}
+from certlip.graph.kinds import Shape
+
+_SOFT = {"Softmax", "LogSoftmax", "Hardmax"}  # these keep the order of what they compare
+_REARRANGEMENTS = {"Identity", "Squeeze", "Unsqueeze", "Flatten", "Reshape"}
+_FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}
 
 
-def strip_decision(nodes: list[onnx.NodeProto], target: str) -> tuple[str, list[str]]:
-    """Name of the value to certify and notes. Softmax, LogSoftmax and arg max keep the order of the logits."""
+def strip_decision(nodes: list[onnx.NodeProto], target: str) -> tuple[str, list[onnx.NodeProto], list[str]]:
+    """Name of the value to certify, the decisions left out (the last one first), and notes.
+
+    The result of the last decision may be rearranged, the index of an arg max also cast. Before it only softmaxes of
+    the same shape may stand, so that the shape of the logits tells what each of them compares.
+    """
     producers = {name: node for node in nodes for name in node.output}
+    decisions: list[onnx.NodeProto] = []
     notes: list[str] = []
-    name = target
+    name, is_cast = target, False
     while name in producers:
         node = producers[name]
-        if node.op_type in _DECISIONS:
-            target = name = node.input[0]
+        if (node.op_type in _SOFT and not is_cast) or (node.op_type == "ArgMax" and not decisions):
+            target, is_cast = node.input[0], False
+            decisions.append(node)
             notes.append(f"the final {node.op_type} is left out: claims are about the logits '{target}'")
-        elif node.op_type in _PASS_THROUGH:
-            name = node.input[0]
-        else:
+        elif node.op_type == "Cast":
+            is_cast = is_cast or _attribute(node, "to", 0) not in _FLOATS
+        elif node.op_type not in ({"Identity"} if decisions else _REARRANGEMENTS):
             break
-    return target, notes
+        name = node.input[0]
+    return target, decisions, notes
+
+
+def compares_all(decision: onnx.NodeProto, shape: Shape, opset: int) -> bool:
+    """True if the decision, applied to logits of this shape, compares every entry with every other."""
+    size = prod(shape)
+    coerces = decision.op_type in _SOFT and opset < 13  # to a matrix: all axes from `axis` on are compared
+    default = 1 if coerces else 0 if decision.op_type == "ArgMax" else -1
+    axis = _attribute(decision, "axis", default)
+    if size < 2 or not -len(shape) <= axis < len(shape):
+        return False
+    return prod(shape[axis:]) == size if coerces else shape[axis] == size
+
+
+def _attribute(node: onnx.NodeProto, name: str, default: int) -> int:
+    return next((attribute.i for attribute in node.attribute if attribute.name == name), default)

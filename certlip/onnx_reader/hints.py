@@ -4,9 +4,7 @@ from __future__ import annotations
 
 NO_HINT = "it is neither affine, nor pointwise with bounded slopes, nor a sum or maximum; replace the layer"
 
-_NORMALISATION = (
-    "normalising by the input's own statistics has no global Lipschitz constant; use BatchNormalization"
-)
+_NORMALISATION = "normalising by the input's own statistics has no global Lipschitz constant; use BatchNormalization"
 _RECURRENT = "recurrent layers are not supported; unroll the network into plain operators"
 _BRANCHES = "control flow on data is not supported; export with it resolved"
 _QUANTISED = "rounding to integers is not continuous; export the model in floating point"
@@ -67,7 +65,10 @@ HINTS = {
     "Pow": "powers have no global Lipschitz constant; for the tanh form of GELU export with opset 20 or newer",
     "Sqrt": "its slope is unbounded at 0",
     "Reciprocal": "division by an activation has no global Lipschitz constant",
-    "Where": "a choice by data is not continuous in general; write it as Relu, Max or Clip",
+    "Where": (
+        "a choice by data is not continuous in general; write it as Relu, Max or Clip, and give torch's Softplus "
+        "threshold=float('inf'): at a finite one it jumps"
+    ),
     "Resize": "resizing activations is not supported; use ConvTranspose, or resize the data before the model",
     "Upsample": "resizing activations is not supported; use ConvTranspose, or resize the data before the model",
     "Einsum": "write it as MatMul or Gemm with constant weights",

@@ -1,14 +1,12 @@
 """Activations that exporters spell as products: x sigmoid(c x) and x (1 + erf(s x)) become one node each.
 
 The fused node keeps the constants of the file, so it is the same function over the reals: with c = factor / divisor,
-Silu is gain * x sigmoid(c x) and Gelu is gain * x (1 + erf(c x)) / 2. The one exception is said in a note: a softplus
-that is replaced by its argument above a threshold is read as the softplus everywhere.
+Silu is gain * x sigmoid(c x) and Gelu is gain * x (1 + erf(c x)) / 2. A choice that no finite input makes is dropped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import exp
 
 import numpy as np
 import onnx
@@ -17,7 +15,6 @@ from onnx import helper
 DOMAIN_PREFIX = "certlip."
 SILU = DOMAIN_PREFIX + "Silu"
 GELU = DOMAIN_PREFIX + "Gelu"
-SOFTPLUS_TAIL = DOMAIN_PREFIX + "SoftplusTail"
 
 
 def fuse_activations(nodes: list[onnx.NodeProto], constants: Mapping[str, object]) -> list[onnx.NodeProto]:
@@ -27,7 +24,7 @@ def fuse_activations(nodes: list[onnx.NodeProto], constants: Mapping[str, object
     inner: set[str] = set()
     for node in reversed(nodes):  # outermost products first
         if node.op_type == "Where":
-            fused.append(finder.softplus_tail(node) or node)
+            fused.append(finder.without_choice(node) or node)
             continue
         match = None if node.op_type != "Mul" or node.output[0] in inner else finder.match(node)
         if match is None:
@@ -79,36 +76,17 @@ class _Finder:
                 return GELU, x, scale, 2.0 * gain, products
         return None
 
-    def softplus_tail(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
-        """Where(t > T, x, softplus(t) / b) with t = b x, as torch writes a softplus; T so large that nothing shows.
+    def without_choice(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
+        """Where(t > inf, a, b) is b: so torch writes softplus, T being where it takes the argument instead.
 
-        They differ by log(1 + exp(-T)) / b, for the T allowed here less than binary32 rounds T / b.
+        A finite threshold T makes the function jump by log(1 + exp(-T)): it has no Lipschitz constant and is refused.
         """
-        condition, linear, curve = (
-            self.producers.get(node.input[0]),
-            node.input[1],
-            self.producers.get(node.input[2]),
-        )
-        if condition is None or condition.op_type != "Greater" or curve is None:
+        condition = self.producers.get(node.input[0])
+        if condition is None or condition.op_type != "Greater":
             return None
-        argument, threshold = condition.input[0], self.scalars.get(condition.input[1], 0.0)
-        if curve.op_type == "Div":
-            scale = self.scalars.get(curve.input[1], 0.0)
-            curve = self.producers.get(curve.input[0])
-            matches = scale > 0 and self._multiple_of(argument, linear) == (scale, 1.0)
-        else:
-            matches = argument == linear
-        if not matches or curve is None or curve.op_type != "Softplus" or curve.input[0] != argument:
+        if self.scalars.get(condition.input[1]) != float("inf"):
             return None
-        if not exp(-threshold) <= 2.0**-24 * threshold:
-            return None
-        return helper.make_node(
-            SOFTPLUS_TAIL,
-            [node.input[2]],
-            list(node.output),
-            name=node.name,
-            threshold=float(threshold).hex(),
-        )
+        return helper.make_node("Identity", [node.input[2]], list(node.output), name=node.name)
 
     def _flatten(self, name: str, leaves: list[str], products: list[str]) -> float | None:
         """Constant factor of a product tree; its other factors are appended to `leaves`.

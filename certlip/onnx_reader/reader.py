@@ -12,7 +12,7 @@ from certlip.errors import ModelError, UnsupportedModel, UnsupportedNode, UsageE
 from certlip.graph import Graph
 from certlip.onnx_reader.builder import Builder, Call, Item, NotLowered, Value
 from certlip.onnx_reader.constants import evaluate, widen
-from certlip.onnx_reader.decisions import strip_decision
+from certlip.onnx_reader.decisions import compares_all, strip_decision
 from certlip.onnx_reader.files import ModelFile, tensor_array
 from certlip.onnx_reader.hints import HINTS, NO_HINT
 from certlip.onnx_reader.lowering import LOWERINGS
@@ -82,11 +82,7 @@ def read(
             for name, item in _lower(node, opset, items, builder, native_constants):
                 items[name] = item
         except (NotLowered, ValueError, *_MALFORMED) as error:
-            hint = (
-                f"malformed ({type(error).__name__}: {error})"
-                if isinstance(error, _MALFORMED)
-                else str(error)
-            )
+            hint = f"malformed ({type(error).__name__}: {error})" if isinstance(error, _MALFORMED) else str(error)
             hint = " ".join(hint.split())[:300]
             refused.append(UnsupportedNode(node.name or node.output[0], _operator(node), opset, hint))
             poisoned.update(node.output)
@@ -96,6 +92,12 @@ def read(
     if not isinstance(result, Value):
         raise ModelError(
             f"the output '{ends.output}' does not depend on the input '{ends.source.name}'; choose another"
+        )
+    partial = [node for node in ends.decisions if not compares_all(node, result.shape, opset)]
+    if partial:
+        hint = f"it does not compare all outputs of shape {result.shape} with each other; end the model in its logits"
+        raise UnsupportedModel(
+            [UnsupportedNode(node.name or node.output[0], _operator(node), opset, hint) for node in partial]
         )
     graph, order = builder.finish(result)
     _require_finite(graph)
@@ -115,6 +117,7 @@ class Ends:
     source: onnx.ValueInfoProto
     output: str
     certified: str
+    decisions: tuple[onnx.NodeProto, ...]
     notes: tuple[str, ...]
 
 
@@ -122,8 +125,8 @@ def choose_ends(model: onnx.ModelProto, input_name: str | None, output_name: str
     """Resolve names; UsageError where there is a choice or the name does not exist."""
     source = _choose(inputs(model), input_name, "input")
     target = _choose(list(model.graph.output), output_name, "output")
-    certified, notes = strip_decision(list(model.graph.node), target.name)
-    return Ends(source, target.name, certified, tuple(notes))
+    certified, decisions, notes = strip_decision(list(model.graph.node), target.name)
+    return Ends(source, target.name, certified, tuple(decisions), tuple(notes))
 
 
 def inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
@@ -153,9 +156,7 @@ def _choose(entries: list[onnx.ValueInfoProto], name: str | None, what: str) -> 
             raise UsageError(f"the model has no {what} '{name}'; it has {', '.join(names)}")
         return entries[names.index(name)]
     if len(entries) != 1:
-        raise UsageError(
-            f"the model has {len(entries)} {what}s ({', '.join(names)}); choose with --{what}-name"
-        )
+        raise UsageError(f"the model has {len(entries)} {what}s ({', '.join(names)}); choose with --{what}-name")
     return entries[0]
 
 
@@ -163,18 +164,14 @@ def input_shape_of(entry: onnx.ValueInfoProto) -> tuple[int, ...]:
     """Declared shape with a batch of one where the first dimension is dynamic."""
     tensor = entry.type.tensor_type
     if tensor.elem_type not in _FLOATS:
-        raise ModelError(
-            f"the input '{entry.name}' is not floating-point; certlip perturbs real numbers only"
-        )
+        raise ModelError(f"the input '{entry.name}' is not floating-point; certlip perturbs real numbers only")
     if not tensor.HasField("shape"):
         raise ModelError(f"the input '{entry.name}' has no declared shape; export the model with one")
     shape = [dim.dim_value if dim.HasField("dim_value") else 0 for dim in tensor.shape.dim]
     if shape and shape[0] <= 0:
         shape[0] = 1
     if any(n <= 0 for n in shape):
-        raise ModelError(
-            f"the input '{entry.name}' has dynamic dimensions besides the batch; export them fixed"
-        )
+        raise ModelError(f"the input '{entry.name}' has dynamic dimensions besides the batch; export them fixed")
     if np.prod(shape, dtype=float) > 2**26:
         raise ModelError(f"the input '{entry.name}' of shape {tuple(shape)} is larger than certlip reads")
     return tuple(shape)
@@ -219,15 +216,9 @@ def _lower(
 ) -> list[tuple[str, Item]]:
     missing = [name for name in node.input if name not in items]
     if missing:
-        raise ModelError(
-            f"node '{node.name}' reads '{missing[0]}' before it is computed; the file is malformed"
-        )
+        raise ModelError(f"node '{node.name}' reads '{missing[0]}' before it is computed; the file is malformed")
     arguments = tuple(items[name] for name in node.input)
-    if (
-        node.domain in ("", "ai.onnx")
-        and node.op_type in ("Shape", "Size")
-        and isinstance(arguments[0], Value)
-    ):
+    if node.domain in ("", "ai.onnx") and node.op_type in ("Shape", "Size") and isinstance(arguments[0], Value):
         arguments = (np.broadcast_to(np.zeros(()), arguments[0].shape),)
     if not any(isinstance(item, Value) for item in arguments) and node.domain in ("", "ai.onnx"):
         if node.op_type not in _EXACT:
@@ -244,9 +235,7 @@ def _lower(
 
 
 _EXACT = {"Shape", "Size", "Identity", "Cast", "Dropout", "Concat", *MOVES}  # folding these rounds nothing
-FOLDED = (
-    "constant subgraphs were folded in binary64 by ONNX's reference operators; the claim is about the result"
-)
+FOLDED = "constant subgraphs were folded in binary64 by ONNX's reference operators; the claim is about the result"
 
 
 def _note_folding(builder: Builder, arguments: Iterable[Item | None]) -> None:

@@ -99,6 +99,12 @@ def _check_targets(targets: np.ndarray, count: int, model: Model, where: str) ->
     values = flat.astype(np.float64)
     if not np.isfinite(values).all():
         raise UsageError(f"{where} holds NaN or infinite targets; clean them first")
+    if (
+        flat.shape[1] == 1 < model.graph.output_size
+        and (values == np.round(values)).all()
+        and abs(values).max() < 2**53
+    ):
+        return values[:, 0].astype(np.int64)  # one whole number for several outputs: a class, however it was stored
     if flat.shape[1] not in (1, model.graph.output_size):
         raise UsageError(
             f"{where} holds {flat.shape[1]} targets a sample, the model has {model.graph.output_size} outputs; "

@@ -26,14 +26,14 @@ def kinds(graph):
     return [type(n.operator).__name__ for n in graph.nodes]
 
 
-def mlp(extra=(), outputs=("y",), opset=17, **options):
+def mlp(extra=(), outputs=("y",), opset=17, constants=None, **options):
     nodes = [
         node("MatMul", ["x", "W"], ["a"]),
         node("Relu", ["a"], ["b"]),
         node("MatMul", ["b", "V"], ["logits"]),
         *extra,
     ]
-    return build(nodes, (1, 4), {"W": W, "V": V}, opset, outputs, **options)
+    return build(nodes, (1, 4), {"W": W, "V": V, **(constants or {})}, opset, outputs, **options)
 
 
 @pytest.mark.parametrize("operator", ["Softmax", "LogSoftmax", "ArgMax"])
@@ -53,6 +53,36 @@ def test_softmax_and_its_argmax_are_both_left_out(tmp_path):
     model = load(save(mlp(tail), tmp_path))
     assert len(model.graph.notes) == 2
     assert kinds(model.graph) == ["Dense", "Relu", "Dense"]
+
+
+@pytest.mark.parametrize(
+    ("tail", "opset"),
+    [
+        ([node("Softmax", ["logits"], ["y"], axis=0)], 13),  # all ones, whatever the logits
+        ([node("Reshape", ["logits", "grid"], ["g"]), node("Softmax", ["g"], ["y"])], 13),  # two decisions
+        ([node("Reshape", ["logits", "grid"], ["g"]), node("Softmax", ["g"], ["y"], axis=2)], 11),
+        ([node("Reshape", ["logits", "grid"], ["g"]), node("ArgMax", ["g"], ["y"], axis=2)], 13),
+        ([node("ArgMax", ["logits"], ["y"])], 13),  # axis 0
+        (
+            [node("Reshape", ["logits", "pixels"], ["g"]), node("Softmax", ["g"], ["y"])],
+            13,
+        ),
+        ([node("Softmax", ["logits"], ["p"]), node("Reshape", ["p", "grid"], ["g"]), node("ArgMax", ["g"], ["y"])], 13),
+        (
+            [
+                node("ArgMax", ["logits"], ["i"], axis=1),
+                node("Cast", ["i"], ["f"], to=1),
+                node("Softmax", ["f"], ["y"]),
+            ],
+            13,
+        ),
+        ([node("Softmax", ["logits"], ["p"]), node("Cast", ["p"], ["y"], to=7)], 13),  # probabilities cut to integers
+    ],
+)
+def test_a_decision_that_does_not_compare_all_outputs_is_refused(tail, opset, tmp_path):
+    shapes = {"grid": np.array([1, 2, -1]), "pixels": np.array([1, -1, 1, 1])}
+    with pytest.raises(UnsupportedModel):
+        load(save(mlp(tail, opset=opset, constants=shapes), tmp_path))
 
 
 def test_a_softmax_inside_is_refused(tmp_path):
@@ -223,13 +253,13 @@ def test_torch_softplus_with_a_threshold(beta, tmp_path):
     nodes += [node("Softplus", [argument], ["s"]), node("Greater", [argument, "limit"], ["c"])]
     nodes += [node("Div", ["s", "beta"], ["d"])] if beta else []
     nodes += [node("Where", ["c", "x", "d" if beta else "s"], ["y"])]
-    constants = {"beta": np.array(beta or 1.0), "limit": np.array(20.0)}
+    constants = {"beta": np.array(beta or 1.0), "limit": np.array(np.inf)}
     graph = load(save(build(nodes, (1, 9), constants), tmp_path)).graph
     assert any(isinstance(n.operator, Softplus) for n in graph.nodes)
-    assert "above t = 20" in graph.notes[0]
-    constants["limit"] = np.array(5.0)
-    with pytest.raises(UnsupportedModel, match="Where"):
-        load(save(build(nodes, (1, 9), constants), tmp_path))
+    for limit in (5.0, 20.0, 1e30):  # the function jumps there
+        constants["limit"] = np.array(limit)
+        with pytest.raises(UnsupportedModel, match="Where"):
+            load(save(build(nodes, (1, 9), constants), tmp_path))
 
 
 def test_constant_subgraphs_fold_in_binary64_and_are_noted(tmp_path):
@@ -241,9 +271,7 @@ def test_constant_subgraphs_fold_in_binary64_and_are_noted(tmp_path):
     ]
     P = DRAW.uniform(0.1, 1.0, (3, 4)).astype(np.float32)
     model = load(save(build(nodes, (1, 4), {"P": P}), tmp_path))
-    np.testing.assert_array_equal(
-        model.graph.nodes[0].operator.weight.mid, P.astype(float) / P.astype(float).sum()
-    )
+    np.testing.assert_array_equal(model.graph.nodes[0].operator.weight.mid, P.astype(float) / P.astype(float).sum())
     assert "folded" in model.graph.notes[0]
     rearranged = build(nodes[2:], (1, 4), {"W": P})
     assert not load(save(rearranged, tmp_path)).graph.notes

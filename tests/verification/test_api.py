@@ -135,7 +135,10 @@ def test_a_model_that_changes_while_it_is_verified_is_noticed(tmp_path):
         certlip.verify(model, 1, data=X)
 
 
-@pytest.mark.parametrize("first", ["import certlip.verification", "certlip.bound(PATH)", "certlip.verify(PATH, 1, data=X)"])
+FIRST = ["import certlip.verification", "certlip.bound(PATH)", "certlip.verify(PATH, 1, data=X)"]
+
+
+@pytest.mark.parametrize("first", FIRST)
 def test_the_functions_stay_functions_whatever_is_imported(tmp_path, first):
     """A package of the same name as a function takes its place in `certlip` as soon as it is imported."""
     path = save_chain(tmp_path / "m.onnx", random_chain(0, (2, 4, 3)))

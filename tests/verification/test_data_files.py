@@ -44,7 +44,7 @@ def refused(ran, *words):
         ({"x": X, "y": Y + 1}, ["labels from 1 to 2", "classes 0 to 1"]),
         ({"x": X, "y": Y - 1}, ["labels from -1 to 0"]),
         ({"x": X, "y": Y.astype(np.uint64) + np.uint64(2**63)}, ["labels from"]),
-        ({"x": X, "y": Y.astype(float)}, ["--tolerance", "integer class labels"]),
+        ({"x": X, "y": Y + 0.5}, ["--tolerance", "integer class labels"]),
         ({"x": X, "y": Y[:2]}, ["3 samples but 2 labels"]),
         ({"x": X, "y": np.array(1)}, ["labels"]),
         ({"x": X, "y": np.array(["a", "b", "c"])}, ["not numbers"]),
@@ -155,7 +155,7 @@ def test_csv_without_labels(model, tmp_path):
         (b"1,0,0\n\x00,1\n", ["line 2"]),
         (b"1,nan,0\n", ["NaN"]),
         (b"1,1e999,0\n", ["infinite"]),
-        (b"1,0,0.0\n", ["--tolerance"]),
+        (b"1,0,0.5\n", ["--tolerance"]),
         (b"1,0,99999999999999999999999\n", ["integer class labels"]),
         (b"1,0,5\n", ["labels from 5 to 5"]),
         (b"1" * 200_000 + b",2\n", ["readable .csv"]),
@@ -200,3 +200,10 @@ def test_fortran_order_and_small_types_are_read_as_they_are(model, tmp_path):
     assert samples.inputs.reshape(3, 2).tolist() == X.tolist() and samples.labels.tolist() == Y.tolist()
     np.save(tmp_path / "only.npy", X)
     assert len(api._dataset(api.load(model), tmp_path / "only.npy", None)) == 3
+
+
+def test_classes_stored_as_floats_are_classes(model, tmp_path):
+    np.savez(tmp_path / "data.npz", x=X, y=Y.astype(float))
+    assert verify(model, tmp_path / "data.npz").code == 0
+    np.savetxt(tmp_path / "data.csv", np.column_stack([X, Y]), delimiter=",")
+    assert verify(model, tmp_path / "data.csv").code == 0

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import exp
 
 import numpy as np
 
 from certlip.graph import Operator
 from certlip.onnx_reader.builder import Call, NotLowered, Value
 from certlip.onnx_reader.lowering.arithmetic import reciprocal
-from certlip.onnx_reader.patterns import GELU, SILU, SOFTPLUS_TAIL
+from certlip.onnx_reader.patterns import GELU, SILU
 from certlip.ops import Abs, Clip, Elu, Gelu, LeakyRelu, Relu, Sigmoid, Silu, Softplus, Tanh, TanhGelu
 from certlip.rigor.ball import Ball
 
@@ -90,15 +89,6 @@ def fused_gelu(call: Call) -> Value:
     return _scaled(call, Gelu(), scale * Ball.exact(2.0).sqrt(), gain)
 
 
-def softplus_tail(call: Call) -> Value:
-    threshold = float.fromhex(call.attribute("threshold").decode())
-    call.builder.notes.append(
-        f"softplus '{call.name}' is replaced by its argument t above t = {threshold:g} in the file; it is read as the "
-        f"softplus everywhere, which differs by less than {exp(-threshold):.1e} in units of t"
-    )
-    return call.value(0)
-
-
 def _numbers(call: Call) -> tuple[Ball, Ball]:
     factor, divisor, gain = (
         Ball.exact(float.fromhex(call.attribute(key).decode())) for key in ("factor", "divisor", "gain")
@@ -133,5 +123,4 @@ ACTIVATIONS = {
     "Tanh": _plain(Tanh),
     GELU: fused_gelu,
     SILU: fused_silu,
-    SOFTPLUS_TAIL: softplus_tail,
 }
