@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks.measure import machine, run
 from benchmarks.networks import ROOT, dense_onnx, reference_data
+from certlip.properties.numbers import decimal_up
 
 TARGET = ROOT / "docs" / "benchmarks.md"
 HIDDEN = 50
@@ -51,11 +52,13 @@ def lipsdp_section() -> list[str]:
         "|---|---|---|---|",
     ]
     if ours is not None:
-        lines.append(f"| certlip | {ours.result['value']:.9g} | {ours.wall:.3f} | {ours.cpu:.3f} |")
+        lines.append(f"| certlip | {decimal_up(ours.result['value']):.10g} | {ours.wall:.3f} | {ours.cpu:.3f} |")
     if peer is None:
         lines.append("| cvxpy + Clarabel | did not finish | > 900 | |")
     else:
-        lines.append(f"| cvxpy + Clarabel | {peer.result['value']:.9g} | {peer.wall:.1f} | {peer.cpu:.1f} |")
+        lines.append(
+            f"| cvxpy + Clarabel | {decimal_up(peer.result['value']):.10g} | {peer.wall:.1f} | {peer.cpu:.1f} |"
+        )
     if ours is not None and peer is not None:
         lines += ["", f"Ratio: {peer.wall / ours.wall:.0f} in wall time, {peer.cpu / ours.cpu:.0f} in CPU time."]
     return lines
@@ -88,7 +91,7 @@ def reference_section() -> list[str]:
             continue
         difference = timing.result["value"] / expected - 1.0
         lines.append(
-            f"| {name} | {expected:.9g} | {timing.result['value']:.9g} | {difference:+.1e} | {timing.wall:.3f} |"
+            f"| {name} | {expected:.9g} | {decimal_up(timing.result['value']):.10g} | {difference:+.1e} | {timing.wall:.3f} |"
         )
     return lines
 
