@@ -86,7 +86,7 @@ def prove(certifier: Certifier, graph: Graph, output: Output, norm: str, witness
     if not np.isfinite(value):
         note = "the witness found proves no finite bound; another method or a longer timeout may"
         return Bound(certifier.name, norm, output, float("inf"), False, seconds, note=note, details=witness.details)
-    note = ""
+    note = str(witness.details.get("remark", ""))
     if witness.details.get("status") == "deadline":
         note = f"stopped at the deadline, estimated {100 * witness.details['estimated_gap']:.2g} % above its optimum"
     return Bound(

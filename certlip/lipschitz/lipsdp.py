@@ -55,7 +55,7 @@ class LipSDP(Certifier):
 
         form = neuron_form(graph)
         program = Program(form.V.mid, form.C.mid, form.inputs, form.a, form.b, form.layers, _norm(norm))
-        solver, proposal = self._solve(program, deadline)
+        solver, remark, proposal = self._solve(program, deadline)
         inside = None
         for step in _STEPS:
             metric, multipliers = proposal.metric, proposal.multipliers
@@ -69,6 +69,7 @@ class LipSDP(Certifier):
         gap = max(0.0, 1.0 - np.sqrt(max(proposal.lower, 0.0) / proposal.objective)) if proposal.objective > 0 else 0.0
         details = {
             "solver": solver,
+            "remark": remark,
             "mode": self.mode,
             "status": proposal.status,
             "iterations": proposal.iterations,
@@ -76,11 +77,11 @@ class LipSDP(Certifier):
         }
         return Witness(witness, details)
 
-    def _solve(self, program: Program, deadline: float | None) -> tuple[str, Proposal]:
-        """Name of the solver and its proposal."""
+    def _solve(self, program: Program, deadline: float | None) -> tuple[str, str, Proposal]:
+        """Name of the solver, what the user should know about the choice, and its proposal."""
         from certlip.solvers.interior_point import solve
 
-        return "structured interior point", solve(program, mode=self.mode, tolerance=self.tolerance, deadline=deadline)
+        return "structured interior point", "", solve(program, mode=self.mode, tolerance=self.tolerance, deadline=deadline)
 
 
 @dataclass(frozen=True)
@@ -103,12 +104,12 @@ class ConicLipSDP(LipSDP):
     def seconds_for_start(self, graph: Graph, norm: str) -> float:
         return 10.0
 
-    def _solve(self, program: Program, deadline: float | None) -> tuple[str, Proposal]:
+    def _solve(self, program: Program, deadline: float | None) -> tuple[str, str, Proposal]:
         from certlip.solvers.conic import available, solve
 
-        usable = {name: reason for name, works, reason in available() if works}
-        solver = "MOSEK" if "MOSEK" in usable else "CLARABEL"
-        return f"cvxpy with {solver}", solve(program, mode=self.mode, solver=solver, deadline=deadline)
+        usable, reason = {name: (works, reason) for name, works, reason in available()}["MOSEK"]
+        solver, remark = ("MOSEK", "") if usable else ("CLARABEL", f"MOSEK was passed over: {reason}")
+        return f"cvxpy with {solver}", remark, solve(program, mode=self.mode, solver=solver, deadline=deadline)
 
 
 class SharedMultipliers:

@@ -161,3 +161,12 @@ def test_pairs_are_bounded_by_the_difference_of_their_logits():
         assert np.allclose(select(raw, Output.logit(i))(x).ravel(), raw(x)[:, i], atol=1e-12)
         both = [best(bound_output(raw, Output.pair(a, b))).value for a, b in ((i, j), (j, i))]
         assert both[0] == pytest.approx(both[1], rel=1e-6)
+
+
+def test_the_reference_solver_says_that_mosek_was_passed_over(monkeypatch):
+    from certlip.solvers import conic
+
+    monkeypatch.setattr(conic, "available", lambda: [("CLARABEL", True, ""), ("MOSEK", False, "No licence was found.")])
+    graph = Graph((2,), (Node(Dense.of(np.eye(2)), (0,)), Node(Relu(), (1,)), Node(Dense.of([[1.0, -1.0]]), (2,))))
+    (bound,) = bound_output(graph, ALL, "l2", "lipsdp-conic")
+    assert bound.proved and bound.note == "MOSEK was passed over: No licence was found."
