@@ -166,7 +166,8 @@ def test_pairs_are_bounded_by_the_difference_of_their_logits():
 def test_the_reference_solver_says_that_mosek_was_passed_over(monkeypatch):
     from certlip.solvers import conic
 
-    monkeypatch.setattr(conic, "available", lambda: [("CLARABEL", True, ""), ("MOSEK", False, "No licence was found.")])
+    solvers = [("CLARABEL", True, ""), ("MOSEK", False, "No licence was found.")]
+    monkeypatch.setattr(conic, "available", lambda: solvers)
     graph = Graph((2,), (Node(Dense.of(np.eye(2)), (0,)), Node(Relu(), (1,)), Node(Dense.of([[1.0, -1.0]]), (2,))))
     (bound,) = bound_output(graph, ALL, "l2", "lipsdp-conic")
     assert bound.proved and bound.note == "MOSEK was passed over: No licence was found."
