@@ -81,7 +81,8 @@ class LipSDP(Certifier):
         """Name of the solver, what the user should know about the choice, and its proposal."""
         from certlip.solvers.interior_point import solve
 
-        return "structured interior point", "", solve(program, mode=self.mode, tolerance=self.tolerance, deadline=deadline)
+        proposal = solve(program, mode=self.mode, tolerance=self.tolerance, deadline=deadline)
+        return "structured interior point", "", proposal
 
 
 @dataclass(frozen=True)
