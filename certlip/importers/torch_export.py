@@ -65,7 +65,6 @@ def _program(
     module: torch.nn.Module, example: Any, input_shape: tuple[int, ...] | None
 ) -> torch.export.ExportedProgram:
     import torch
-    import torch.nn.utils.parametrize
 
     if example is None and input_shape is None:
         raise UsageError(
@@ -83,12 +82,10 @@ def _program(
     else:
         tensor = torch.as_tensor(np.asarray(example) if not isinstance(example, torch.Tensor) else example)
         tensor = tensor.detach().cpu().to(kind)
-    for parameter in copied.parameters():
-        parameter.requires_grad_(False)
     try:
-        # Weights that are computed at each call (spectral norm, orthogonal) enter the program as their present values.
-        with quiet(), torch.no_grad(), torch.nn.utils.parametrize.cached():
-            copied(tensor)
+        for parameter in copied.parameters():
+            parameter.requires_grad_(False)
+        with quiet():
             return torch.export.export(copied, (tensor,), strict=False)
     except Exception as error:
         raise ModelError(

@@ -27,8 +27,10 @@ def strip_decision(nodes: list[onnx.NodeProto], target: str) -> tuple[str, list[
     decisions: list[onnx.NodeProto] = []
     notes: list[str] = []
     name, is_cast = target, False
-    while name in producers:
-        node = producers[name]
+    for _ in nodes:  # each step goes up by one node; a cycle ends here too
+        node = producers.get(name)
+        if node is None or node.domain not in ("", "ai.onnx"):
+            break
         if (node.op_type in _SOFT and not is_cast) or (node.op_type == "ArgMax" and not decisions):
             target, is_cast = node.input[0], False
             decisions.append(node)

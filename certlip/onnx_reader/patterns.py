@@ -15,6 +15,9 @@ from onnx import helper
 DOMAIN_PREFIX = "certlip."
 SILU = DOMAIN_PREFIX + "Silu"
 GELU = DOMAIN_PREFIX + "Gelu"
+UNTAKEN = DOMAIN_PREFIX + "UntakenChoice"
+
+_DEEPEST = 16  # products nested deeper are nobody's spelling of an activation
 
 
 def fuse_activations(nodes: list[onnx.NodeProto], constants: Mapping[str, object]) -> list[onnx.NodeProto]:
@@ -23,6 +26,9 @@ def fuse_activations(nodes: list[onnx.NodeProto], constants: Mapping[str, object
     fused = []
     inner: set[str] = set()
     for node in reversed(nodes):  # outermost products first
+        if not is_standard(node):
+            fused.append(node)
+            continue
         if node.op_type == "Where":
             fused.append(finder.without_choice(node) or node)
             continue
@@ -43,7 +49,7 @@ def fuse_activations(nodes: list[onnx.NodeProto], constants: Mapping[str, object
 
 class _Finder:
     def __init__(self, nodes: list[onnx.NodeProto], constants: Mapping[str, object]):
-        self.producers = {name: node for node in nodes for name in node.output}
+        self.producers = {name: node for node in nodes if is_standard(node) for name in node.output}
         self.scalars: dict[str, float] = {}
         for name, array in constants.items():
             self._remember(name, array)
@@ -53,7 +59,8 @@ class _Finder:
                     self._remember(node.output[0], onnx.numpy_helper.to_array(attribute.t))
 
     def _remember(self, name: str, array: object) -> None:
-        if isinstance(array, np.ndarray) and array.size == 1 and array.dtype.kind == "f":
+        # A constant of more axes than its partner would broadcast it: it is no plain factor.
+        if isinstance(array, np.ndarray) and array.shape in ((), (1,)) and array.dtype.kind == "f":
             self.scalars[name] = float(array.reshape(()))
 
     def match(self, node: onnx.NodeProto) -> tuple[str, str, tuple[float, float], float, list[str]] | None:
@@ -86,7 +93,8 @@ class _Finder:
             return None
         if self.scalars.get(condition.input[1]) != float("inf"):
             return None
-        return helper.make_node("Identity", [node.input[2]], list(node.output), name=node.name)
+        inputs = [node.input[2], node.input[1], *condition.input]  # all of them give the result its shape
+        return helper.make_node(UNTAKEN, inputs, list(node.output), name=node.name)
 
     def _flatten(self, name: str, leaves: list[str], products: list[str]) -> float | None:
         """Constant factor of a product tree; its other factors are appended to `leaves`.
@@ -96,7 +104,7 @@ class _Finder:
         node = self.producers.get(name)
         if name in self.scalars:
             return self.scalars[name]
-        if node is None or node.op_type not in ("Mul", "Div") or len(leaves) > 2:
+        if node is None or node.op_type not in ("Mul", "Div") or len(leaves) > 2 or len(products) > _DEEPEST:
             leaves.append(name)
             return 1.0
         if node.op_type == "Div":
@@ -106,13 +114,11 @@ class _Finder:
                 return 1.0
             products.append(name)
             inner = self._flatten(node.input[0], leaves, products)
-            return None if inner is None else inner / divisor
+            return None if inner is None else _exactly(inner, 1.0 / divisor)
         products.append(name)
         left = self._flatten(node.input[0], leaves, products)
         right = self._flatten(node.input[1], leaves, products)
-        if left is None or right is None or not (_is_power_of_two(left) or _is_power_of_two(right)):
-            return None
-        return left * right
+        return None if left is None or right is None else _exactly(left, right)
 
     def _multiple_of(self, name: str, x: str) -> tuple[float, float] | None:
         """(factor, divisor), both positive, where the value `name` is x * factor / divisor."""
@@ -137,6 +143,18 @@ class _Finder:
             if self.scalars.get(a) == 1.0 and erf is not None and erf.op_type == "Erf":
                 return self._multiple_of(erf.input[0], x)
         return None
+
+
+def is_standard(node: onnx.NodeProto) -> bool:
+    """True for an operator of ONNX itself; another domain may give the same name to anything."""
+    return node.domain in ("", "ai.onnx")
+
+
+def _exactly(left: float, right: float) -> float | None:
+    """The product of two floats if it is one: a factor is a power of two and nothing under- or overflows."""
+    product = left * right
+    is_normal = 2.0**-1000 < abs(product) < 2.0**1000
+    return product if is_normal and (_is_power_of_two(left) or _is_power_of_two(right)) else None
 
 
 def _is_power_of_two(value: float) -> bool:

@@ -26,6 +26,7 @@ _FLOATS = {
     onnx.TensorProto.BFLOAT16,
 }
 _OLDEST = 7
+_SOURCES = {"Constant", "RandomNormal", "RandomUniform", "If", "Loop"}  # operators without inputs
 _MALFORMED = (TypeError, IndexError, KeyError, ArithmeticError, AttributeError)
 
 
@@ -61,7 +62,10 @@ def read(
     input_shape = input_shape_of(ends.source)
     constants = _initial_constants(model)
     _require_single_names(model)
-    nodes = needed(fuse_activations(list(model.graph.node), constants), ends.certified)
+    try:
+        nodes = needed(fuse_activations(list(model.graph.node), constants), ends.certified)
+    except _MALFORMED as error:
+        raise ModelError(f"a node of the model is malformed ({error}); export it again") from error
     builder = Builder(input_shape, notes=list(ends.notes))
     items: dict[str, Item | None] = {**constants, ends.source.name: Value(0, input_shape), "": None}
     others = {entry.name for entry in inputs(model)} - {ends.source.name}
@@ -125,6 +129,9 @@ def choose_ends(model: onnx.ModelProto, input_name: str | None, output_name: str
     """Resolve names; UsageError where there is a choice or the name does not exist."""
     source = _choose(inputs(model), input_name, "input")
     target = _choose(list(model.graph.output), output_name, "output")
+    for node in model.graph.node:
+        if not node.output or (not node.input and node.op_type not in _SOURCES):
+            raise ModelError(f"node '{node.name}' lacks inputs or outputs; the file is malformed, export it again")
     certified, decisions, notes = strip_decision(list(model.graph.node), target.name)
     return Ends(source, target.name, certified, tuple(decisions), tuple(notes))
 

@@ -31,7 +31,6 @@ class BoundTable:
         self._bounds: dict[Output, dict[str, Bound]] = {}
         self._finished: set[tuple[Output, str]] = set()
         self._shared: SharedMultipliers | None = None
-        self._unshareable: str | None = None
 
     def best(self, output: Output) -> Bound | None:
         """The smallest bound proved so far."""
@@ -78,29 +77,32 @@ class BoundTable:
     def _from_shared(self, certifier: LipSDP, graph: Graph, output: Output, deadline: float | None) -> Bound:
         """Large networks: one program for all outputs, whose multipliers serve every pair."""
         began = time.monotonic()
-        if self._shared is None and self._unshareable is None:
+        whole = self._bounds.get(ALL, {}).get(certifier.name)
+        if whole is None or not whole.proved:
             for _ in self.refine(ALL, deadline):
                 pass
             whole = self._bounds[ALL].get(certifier.name)
-            if whole is None or not whole.proved:
-                note = "the program for the whole output was not solved in time" if whole is None else whole.note
-                return Bound(
-                    certifier.name,
-                    output=output,
-                    norm=self.norm,
-                    value=float("inf"),
-                    proved=False,
-                    seconds=time.monotonic() - began,
-                    note=note,
-                    details={"status": "deadline"},
-                )
-            try:
-                self._shared = SharedMultipliers(self._select(ALL), self.norm, Witness(whole.witness))
-            except np.linalg.LinAlgError:
-                self._unshareable = "the multipliers of the whole output are singular"
-        if self._shared is None:
+        if (whole is None or not whole.proved) and (ALL, certifier.name) not in self._finished:
+            note = "the program for the whole output was not solved in time"
+            seconds, details = time.monotonic() - began, {"status": "deadline"}
+            return Bound(certifier.name, self.norm, output, float("inf"), False, seconds, note=note, details=details)
+        witness = None if whole is None or not whole.proved else self._share(whole, graph)
+        if witness is None:
             return run(certifier, graph, output, self.norm, deadline, self._patient)
-        return prove(certifier, graph, output, self.norm, self._shared.witness(graph), began)
+        return prove(certifier, graph, output, self.norm, witness, began)
+
+    def _share(self, whole: Bound, graph: Graph) -> Witness | None:
+        """The multipliers of the whole output for one pair, None where they are singular. Cut short, they stay so."""
+        try:
+            if self._shared is None:
+                self._shared = SharedMultipliers(self._select(ALL), self.norm, Witness(whole.witness))
+            shared = self._shared.witness(graph)
+        except (ArithmeticError, ValueError, np.linalg.LinAlgError):
+            return None
+        if not _cut_short(whole):
+            return shared
+        kept = {key: whole.details[key] for key in ("status", "estimated_gap")}
+        return Witness(shared.arrays, {**shared.details, **kept})
 
     def _select(self, output: Output) -> Graph:
         if output not in self._selected:

@@ -10,8 +10,10 @@ from onnx_models import build, save, single
 
 from certlip.errors import CertlipError, ModelError, UnsupportedModel, UsageError
 from certlip.importers import load
+from certlip.lipschitz import bound_output
 from certlip.onnx_reader import parse, read_graph
 from certlip.ops import Elu, Gelu, Scale, Silu, Softplus
+from certlip.properties.outputs import ALL
 from certlip.rigor.rounding import BINARY16, BINARY32, BINARY64
 
 DRAW = np.random.default_rng(11)
@@ -461,3 +463,51 @@ def test_constants_as_nodes(tmp_path):
         node("Div", ["m", "d"], ["y"]),
     ]
     assert kinds(load(save(build(nodes, (1, 3)), tmp_path)).graph) == ["Scale", "Scale"]
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        [helper.make_node("Softmax", ["logits"], ["y"], domain="my.dom")],
+        [helper.make_node("ArgMax", ["logits"], ["y"], axis=1, domain="my.dom")],
+        [helper.make_node("Sigmoid", ["logits"], ["g"], domain="my.dom"), node("Mul", ["logits", "g"], ["y"])],
+    ],
+)
+def test_a_custom_operator_is_never_taken_for_a_standard_one(tail, tmp_path):
+    with pytest.raises(UnsupportedModel, match=r"my\.dom"):
+        load(save(mlp(tail), tmp_path))
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        [node("Identity", ["b2"], ["a2"]), node("Identity", ["a2"], ["b2"]), node("Identity", ["a2"], ["y"])],
+        [helper.make_node("Mul", ["logits"], ["y"])],
+        [helper.make_node("Where", [], ["y"])],
+        [helper.make_node("Softmax", [], ["y"])],
+        [helper.make_node("Mul", ["logits", "logits"], []), node("Relu", ["logits"], ["y"])],
+    ],
+)
+def test_cycles_and_nodes_without_ends_are_malformed(tail, tmp_path):
+    with pytest.raises(ModelError):
+        load(save(mlp(tail), tmp_path))
+
+
+def test_long_products_and_gains_that_underflow_are_not_fused(tmp_path):
+    chain = [node("Mul", [f"p{i}", "one"], [f"p{i + 1}"]) for i in range(1200)]
+    chain = [node("Mul", ["logits", "one"], ["p0"]), *chain, node("Relu", ["p1200"], ["y"])]
+    load(save(mlp(chain, constants={"one": np.array(1.0)}), tmp_path), check=False)
+    nodes = [node("Sigmoid", ["x"], ["g"]), node("Mul", ["x", "g"], ["s"]), node("Mul", ["s", "tiny"], ["t"])]
+    nodes += [node("Mul", ["t", "small"], ["u"]), node("Mul", ["u", "large"], ["y"])]
+    constants = {"tiny": np.array(1e-300), "small": np.array(2.0**-100), "large": np.array(1e300)}
+    model = load(save(build(nodes, (1, 2), constants, dtype=np.float64), tmp_path), check=False)
+    (bound,) = bound_output(model.graph, ALL, "l2", "spectral")
+    assert bound.value >= 1.0998 * 2.0**-100 * 0.999999  # 1e-300 * 2^-100 is no normal float, the whole product is
+
+
+def test_a_choice_that_is_never_taken_keeps_its_shape(tmp_path):
+    nodes = [node("ReduceSum", ["x", "axes"], ["l"]), node("Greater", ["x", "limit"], ["c"])]
+    nodes += [node("Where", ["c", "x", "l"], ["w"]), node("ReduceSum", ["w", "axes"], ["y"])]
+    constants = {"limit": np.array(np.inf), "axes": np.array([1])}
+    graph = load(save(build(nodes, (1, 3), constants), tmp_path)).graph
+    np.testing.assert_allclose(graph(np.ones((1, 1, 3))), [[[9.0]]])

@@ -9,7 +9,7 @@ import numpy as np
 from certlip.graph import Operator
 from certlip.onnx_reader.builder import Call, NotLowered, Value
 from certlip.onnx_reader.lowering.arithmetic import reciprocal
-from certlip.onnx_reader.patterns import GELU, SILU
+from certlip.onnx_reader.patterns import GELU, SILU, UNTAKEN
 from certlip.ops import Abs, Clip, Elu, Gelu, LeakyRelu, Relu, Sigmoid, Silu, Softplus, Tanh, TanhGelu
 from certlip.rigor.ball import Ball
 
@@ -89,6 +89,12 @@ def fused_gelu(call: Call) -> Value:
     return _scaled(call, Gelu(), scale * Ball.exact(2.0).sqrt(), gain)
 
 
+def untaken_choice(call: Call) -> Value:
+    """The branch of a choice that is always taken, in the shape that the choice gives it."""
+    shapes = [item.shape for item in call.items if item is not None]
+    return call.builder.expand(call.value(0), np.broadcast_shapes(*shapes))
+
+
 def _numbers(call: Call) -> tuple[Ball, Ball]:
     factor, divisor, gain = (
         Ball.exact(float.fromhex(call.attribute(key).decode())) for key in ("factor", "divisor", "gain")
@@ -123,4 +129,5 @@ ACTIVATIONS = {
     "Tanh": _plain(Tanh),
     GELU: fused_gelu,
     SILU: fused_silu,
+    UNTAKEN: untaken_choice,
 }
