@@ -21,7 +21,8 @@ lint: .venv/.installed-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-bench: .venv/.installed-test
+# One section alone: .venv/bin/python -m benchmarks SECTION. The zoo's packages train the network of the pairs.
+bench: .venv/.installed-bench
 	$(BIN)/python -m benchmarks
 
 docs: .venv/.installed-test
@@ -47,6 +48,10 @@ zoo-data: .venv/.installed-zoo
 
 .venv/.installed-zoo: .venv/.installed
 	$(PIP) install -c constraints.txt -e '.[zoo]'
+	touch $@
+
+.venv/.installed-bench: .venv/.installed-zoo
+	$(PIP) install -c constraints.txt -e '.[bench]'
 	touch $@
 
 clean:

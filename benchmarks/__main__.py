@@ -1,114 +1,98 @@
-"""`python -m benchmarks`: measure, compare with peers in the same run, write docs/benchmarks.md."""
+"""`python -m benchmarks [SECTION ...]`: measure, compare with peers in the same run, write docs/benchmarks.md.
+
+Named sections are measured again and replace their part of the page; without names everything is.
+"""
 
 from __future__ import annotations
 
-import csv
+import argparse
+import re
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.measure import Timing, machine, run
-from benchmarks.networks import ROOT, dense_onnx, reference_data
-from certlip.properties.numbers import decimal_up
+from benchmarks.cases import SECTIONS, Case, Section
+from benchmarks.measure import Row, machine, measure
+from benchmarks.networks import FOLDER, ROOT, dense_onnx, published_value, reference_data
+from benchmarks.page import table
 
-TARGET = ROOT / "docs" / "benchmarks.md"
-HIDDEN = 50
-REFERENCES = (
-    ("lipsdp_random", "all", 36.48223),
-    ("lipsdp_mnist", "all", 24.36635),
-    ("digits_fnn2_seed0", "7", None),
-    ("digits_fnn3_seed0", "7", None),
-)
+PAGE = ROOT / "docs" / "benchmarks.md"
+READING = """\
+Written by `make bench`, which installs the peers and runs `python -m benchmarks`; with a table's key (`--help` lists
+them) that table alone is measured again. `CERTLIP_REFERENCE_DATA` names the folder of published networks. Absolute
+times drift with the machine; each table is from one run. Every row is a process of its own that first solves a tiny
+network, so that imports do not count; rows below 5 s are medians of three.
+
+- `bound`: proved and rounded up, unless the row says otherwise.
+- `gap`: relative distance to the optimum of the method's program; `~` marks a solver's estimate.
+- `proof`: time of the proof over the time of finding.
+- `MB`: peak memory of the process, Python and libraries included.
+- `met`: computed from the row. `target` must hold, `goal` is what it reaches for."""
+IMPORT = "import"
 
 
-def _bound(timing: Timing) -> str:
-    """The proved bound, rounded up."""
-    return f"{decimal_up(timing.result['value']):.10g}"
+def published(case: Case) -> float | None:
+    """The number that others published for this row."""
+    if isinstance(case.published, str):
+        return published_value(case.name, case.published)
+    return case.published
 
 
 def import_section() -> list[str]:
+    """Reading an ONNX file."""
     with tempfile.TemporaryDirectory() as folder:
         path = dense_onnx(Path(folder) / "model.onnx", [784, 400, 400, 64, 10])
-        timing = run("import_and_check", str(path))
-    if timing is None:
-        return ["Import did not finish."]
+        row = measure(Case("import", str(path), work="import"))
+    lines = ["## Import and check", ""]
+    if "unavailable" in row:
+        return [*lines, f"Not measured: {row['unavailable']}."]
     return [
-        "## Import and check",
-        "",
+        *lines,
         "Reading an ONNX chain and checking it value by value against onnxruntime, whose own import is included; "
-        f"median of {timing.runs} processes.",
+        "median of three processes.",
         "",
-        "| parameters | wall s | CPU s |",
-        "|---|---|---|",
-        f"| {timing.result['parameters']} | {timing.wall:.2f} | {timing.cpu:.2f} |",
-    ]
-
-
-def lipsdp_section() -> list[str]:
-    ours = run("lipsdp", str(HIDDEN), "lipsdp")
-    peer = run("lipsdp", str(HIDDEN), "lipsdp-conic", runs=1)
-    lines = [
-        "## LipSDP, 2 x 50 hidden neurons",
-        "",
-        "Random chain 10-50-50-5, bound found and proved, against the same program through cvxpy "
-        f"{version('cvxpy')} with Clarabel {version('clarabel')} in the same run (one run of the peer).",
-        "",
-        "| solver | bound | wall s | CPU s |",
+        "| parameters | wall s | CPU s | MB |",
         "|---|---|---|---|",
+        f"| {row['parameters']} | {row['wall']:.2f} | {row['cpu']:.2f} | {row['memory']:.0f} |",
     ]
-    if ours is not None:
-        lines.append(f"| certlip | {_bound(ours)} | {ours.wall:.3f} | {ours.cpu:.3f} |")
-    if peer is None:
-        lines.append("| cvxpy + Clarabel | did not finish | > 900 | |")
-    else:
-        lines.append(f"| cvxpy + Clarabel | {_bound(peer)} | {peer.wall:.1f} | {peer.cpu:.1f} |")
-    if ours is not None and peer is not None:
-        lines += ["", f"Ratio: {peer.wall / ours.wall:.0f} in wall time, {peer.cpu / ours.cpu:.0f} in CPU time."]
-    return lines
 
 
-def reference_section() -> list[str]:
-    folder = reference_data()
-    if folder is None:
-        return ["## Published networks", "", "Not measured: `CERTLIP_REFERENCE_DATA` names no folder."]
-    with (folder / "lipschitz" / "references.csv").open(newline="") as stream:
-        published = {
-            row["network"]: float(row["value"])
-            for row in csv.DictReader(stream)
-            if row["bound"] in ("lipsdp-neuron", "LipSDP") and row["norm"] == "l2"
-        }
-    lines = [
-        "## Published networks",
-        "",
-        "`lipsdp_*` are the networks of the LipSDP repository (Fazlyab et al. 2019), `digits_*` those of GLipSDP with "
-        "the bound on logit 7.",
-        "",
-        "| network | published | certlip, proved | relative difference | wall s |",
-        "|---|---|---|---|---|",
-    ]
-    for name, output, value in REFERENCES:
-        timing = run("reference", name, output, runs=3)
-        expected = value if value is not None else published[name]
-        if timing is None:
-            lines.append(f"| {name} | {expected:.9g} | did not finish | | |")
-            continue
-        difference = timing.result["value"] / expected - 1.0
-        lines.append(f"| {name} | {expected:.9g} | {_bound(timing)} | {difference:+.1e} | {timing.wall:.3f} |")
-    return lines
+def measured(section: Section) -> list[str]:
+    """The lines of one section. Cases of a network are measured one after the other, as ratios need."""
+    if section.needs_data and reference_data() is None:
+        return [f"## {section.title}", "", f"Not measured: `{FOLDER}` names no folder of published networks."]
+    rows: dict[tuple[str, str], Row] = {}
+    for case in section.cases:
+        rows[case.name, case.method] = row = measure(case)
+        print(f"  {case.name}, {case.method}: {row.get('value', row.get('unavailable'))}", flush=True)
+    return table(section, rows, published)
 
 
 def main() -> None:
-    head = [
-        "# Benchmarks",
-        "",
-        f"Written by `make bench` on {machine()}. Absolute times drift with the machine; ratios are from one run.",
-    ]
-    sections = [head]
-    for section in (import_section, lipsdp_section, reference_section):
-        print(f"measuring: {section.__name__}", flush=True)
-        sections.append(section())
-    TARGET.write_text("\n\n".join("\n".join(lines) for lines in sections) + "\n")
-    print(TARGET.read_text())
+    keys = [IMPORT, *(section.key for section in SECTIONS)]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"any of {', '.join(keys)}; default: all")
+    parser.add_argument("--out", type=Path, default=PAGE, help="the page to write")
+    arguments = parser.parse_args()
+    wanted = arguments.sections or keys
+    if unknown := sorted(set(wanted) - set(keys)):
+        parser.error(f"no section {', '.join(unknown)}; there are {', '.join(keys)}")
+    titles = {IMPORT: "Import and check", **{section.key: section.title for section in SECTIONS}}
+    parts = _parts(arguments.out) if arguments.sections else {}
+    by_key = {section.key: section for section in SECTIONS}
+    for key in wanted:
+        print(f"{key}:", flush=True)
+        parts[titles[key]] = "\n".join(import_section() if key == IMPORT else measured(by_key[key]))
+        head = ["# Benchmarks", "", *machine(), "", READING]
+        kept = [parts[titles[key]] for key in keys if titles[key] in parts]
+        arguments.out.write_text("\n\n".join(["\n".join(head), *kept]) + "\n")  # after each: a stop loses one section
+    print(f"wrote {arguments.out}")
+
+
+def _parts(page: Path) -> dict[str, str]:
+    """The sections of an earlier page by title."""
+    text = page.read_text() if page.exists() else ""
+    found = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    return {part.splitlines()[0]: f"## {part.rstrip()}" for part in found}
 
 
 if __name__ == "__main__":

@@ -8,16 +8,27 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from certlip.errors import UsageError
+import numpy as np
+
+from certlip.errors import CertlipError, UsageError
 from certlip.importers import Model, load
 from certlip.lipschitz import bound_output
-from certlip.properties import Output
+from certlip.lipschitz.compare import bound_by_every_method
+from certlip.lipschitz.engine import NORMS
+from certlip.lipschitz.local import METHOD, local_bound
+from certlip.lipschitz.sampled import LowerBound, sampled_lower
+from certlip.proofs.ranges import Region
+from certlip.properties import Output, select
 from certlip.properties.outputs import ALL
 from certlip.report.results import BoundReport, VerifyReport
 from certlip.verification import Question, SampleResult, Verifier, verify_samples
 from certlip.verification.amount import exact_amount, seconds
 from certlip.verification.certify import Recorder
-from certlip.verification.dataset import Dataset, default_data, make_dataset, read_dataset
+from certlip.verification.dataset import Dataset, default_data, make_dataset, read_dataset, read_sample
+
+_SAMPLING, _SAMPLING_SHARE = 1.0, 0.2
+"""Seconds for the search for steep slopes, and the largest share of the timeout."""
+_SMALL_FILE = 2**24
 
 
 def silent(message: Any) -> None:
@@ -37,6 +48,9 @@ def bound(
     method: str = "auto",
     timeout: float | None = 60.0,
     certificate: str | Path | None = None,
+    around: Any = None,
+    eps: str | float | Fraction | None = None,
+    compare: bool = False,
     progress: Callable[[str], None] = silent,
 ) -> BoundReport:
     """Proved L with |f(x) - f(y)| <= L |x - y| for all x, y, in the given norm on both sides.
@@ -44,17 +58,77 @@ def bound(
     model: a path, a torch module with `load`'s options already applied (a Model), or a Model. norm: "l2" or "linf".
     output: `Output("all")` (the vector), `Output.logit(i)`, `Output.pair(i, j)`. method: a name from
     `certlip methods`, "auto" or "all". timeout: seconds for the search; proofs already begun are finished.
-    certificate: where to write the record of the best bound. Raises CertlipError.
+    around, eps: the report's `local` bound holds for x, y within `eps` of a sample, in the same norm: an array of the
+    input's shape, or "FILE" or "FILE:I" for sample I (the first) of a data file.
+    certificate: where to write the record of the best bound, the local one if asked for. compare: run every method,
+    references included. The report's `lower` and `local_lower` are proved slopes between sampled points, found in the
+    last second or fifth of the time. Raises CertlipError.
     """
     limit = seconds(timeout, "the timeout")
+    if compare and method != "auto":
+        raise UsageError("a comparison runs every method; leave `method` out")
     loaded = as_model(model)
+    region = _region(loaded, around, eps, norm)
     path = None if certificate is None else _certificate_file(Path(certificate), loaded)
     recorder = None if path is None else Recorder(loaded, path.parent)
-    deadline = None if limit is None else time.monotonic() + limit
-    report = BoundReport(loaded, tuple(bound_output(loaded.graph, output, norm, method, deadline, progress)))
-    if recorder is not None and path is not None and report.best is not None:
-        recorder.bound(report.best, path.name)
+    began = time.monotonic()
+    sampling = _SAMPLING if limit is None else min(_SAMPLING, _SAMPLING_SHARE * limit)
+    limit = None if limit is None else limit - sampling
+    deadline = None if limit is None else began + limit
+    local = None
+    if region is not None:
+        progress(f"{METHOD}: {output}")
+        half = None if limit is None else began + limit / 2
+        local = local_bound(loaded.graph, output, region, norm, half)
+    if compare:
+        bounds = bound_by_every_method(loaded.graph, output, norm, deadline, progress)
+    else:
+        bounds = bound_output(loaded.graph, output, norm, method, deadline, progress)
+    progress(f"sampled slopes: {output}")
+    report = BoundReport(loaded, tuple(bounds), local, *_slopes(loaded, output, norm, region, sampling))
+    proved = report.best if local is None else local if local.proved else None
+    if recorder is not None and path is not None and proved is not None:
+        recorder.bound(proved, path.name)
     return report
+
+
+def _slopes(
+    model: Model, output: Output, norm: str, region: Region | None, sampling: float
+) -> tuple[LowerBound, LowerBound | None]:
+    """Steep slopes between points anywhere and in the region, found in so many seconds."""
+    graph, points = select(model.graph, output), _points_beside(model)
+    if region is None:
+        return sampled_lower(graph, norm, points, time.monotonic() + sampling), None
+    lower = sampled_lower(graph, norm, points, time.monotonic() + sampling / 2)
+    return lower, sampled_lower(graph, norm, deadline=time.monotonic() + sampling / 2, region=region)
+
+
+def _points_beside(model: Model) -> np.ndarray | None:
+    """The samples beside the model, if there are some that can be read quickly: slopes are steep where data lie."""
+    path = default_data(model)
+    try:
+        return None if path is None or path.stat().st_size > _SMALL_FILE else read_dataset(path, model).inputs
+    except CertlipError:
+        return None
+
+
+def _region(model: Model, around: Any, eps: Any, norm: str) -> Region | None:
+    if (around is None) != (eps is None):
+        raise UsageError("a local bound needs a sample and a radius; give both `around` and `eps`, or neither")
+    if around is None:
+        return None
+    radius = exact_amount(eps, "eps")
+    if norm not in NORMS:
+        raise UsageError(f"unknown norm {norm!r}; choose l2 or linf")
+    if isinstance(around, (str, Path)):
+        return Region(read_sample(str(around), model)[0], radius, norm)
+    inputs = np.asarray(around)
+    if inputs.size == model.graph.input_size:
+        inputs = inputs[None]  # one sample, with or without an axis for it
+    samples = make_dataset(inputs, None, model, where="`around`")
+    if len(samples) != 1:
+        raise UsageError(f"`around` holds {len(samples)} samples; give one")
+    return Region(samples.inputs[0], radius, norm)
 
 
 def _certificate_file(path: Path, model: Model) -> Path:

@@ -205,6 +205,7 @@ CASES: Mapping[str, Sequence[Case]] = {
     "Sum": (Case(("x", "x")),),
     "Swish": (Case(attributes={"alpha": 3.0}),),
     "Tile": (Case(("x", integers(1, 2, 1, 1))),),
+    "TopK": (Case(("x", integers(3)), outputs=2),),
     "Unsqueeze": (Case(("x", integers(0))),),
 }
 """How to show each operator; those not listed need one input and no attributes."""

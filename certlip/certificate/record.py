@@ -33,7 +33,9 @@ _STATEMENTS: Mapping[str, set[str]] = {
     "tolerance": {"kind", "norm", "eps", "tolerance"},
     "falsification": {"kind", "norm", "eps", "input", "counterexample"},
 }
-_CHOICES: Mapping[str, set[str]] = {"falsification": {"label", "tolerance"}}
+_CHOICES: Mapping[str, set[str]] = {"falsification": {"label", "tolerance"}}  # exactly one of these
+_OPTIONAL: Mapping[str, set[str]] = {"lipschitz": {"region"}}
+_REGION_FIELDS = {"norm", "eps", "center"}
 _WITNESS_FIELDS: Mapping[str, set[str]] = {
     "lipschitz": {"method", "arrays"},
     "robustness": {"bounds"},
@@ -142,11 +144,11 @@ def _validate(data: Mapping[str, Any]) -> None:
     require(_is_digest(model["sha256"]), "the model's sha256")
     kind = statement.get("kind")
     require(isinstance(kind, str) and kind in _STATEMENTS, f"unknown kind of claim {kind!r}")
-    extra = set(statement) - _STATEMENTS[kind]
+    extra = set(statement) - _STATEMENTS[kind] - _OPTIONAL.get(kind, set())
     require(_STATEMENTS[kind] <= set(statement), f"a {kind} claim lacks a field")
     choices = _CHOICES.get(kind, set())
     require(extra <= choices and len(extra) == (1 if choices else 0), f"a {kind} claim has unknown fields")
-    require(statement["norm"] in ("l2", "linf"), "the norm")
+    require(_is_norm(statement["norm"]), "the norm")
     for key in ("value", "eps", "tolerance"):
         if key in statement:
             require(rational(statement[key]) >= 0, f"'{key}' is negative")
@@ -160,6 +162,12 @@ def _validate(data: Mapping[str, Any]) -> None:
         require(isinstance(output, dict) and set(output) == {"kind", "indices"}, "'output'")
         require(isinstance(output["kind"], str) and isinstance(output["indices"], list), "'output'")
         require(all(type(i) is int and i >= 0 for i in output["indices"]), "the output's indices")
+    if "region" in statement:
+        region = statement["region"]
+        require(isinstance(region, dict) and set(region) == _REGION_FIELDS, "the fields of 'region'")
+        require(_is_norm(region["norm"]), "the region's norm")
+        require(rational(region["eps"]) >= 0, "the region's 'eps' is negative")
+        require(_is_digest(region["center"]), "the region's 'center' is not the sha256 of an array")
     require(set(witness) == _WITNESS_FIELDS[kind], f"the witness of a {kind} claim")
     if "method" in witness:
         require(isinstance(witness["method"], str), "the method")
@@ -167,6 +175,10 @@ def _validate(data: Mapping[str, Any]) -> None:
         if key in witness:
             table = witness[key]
             require(isinstance(table, dict) and all(map(_is_digest, table.values())), f"'{key}' of the witness")
+
+
+def _is_norm(text: Any) -> bool:
+    return isinstance(text, str) and text in ("l2", "linf")
 
 
 def _is_digest(text: Any) -> bool:

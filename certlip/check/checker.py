@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,8 +17,10 @@ from certlip.graph import Graph
 from certlip.onnx_reader import read_file, read_graph
 from certlip.proofs import LIPSCHITZ_PROOFS, WITNESS_ARRAYS
 from certlip.proofs.counterexample import is_within, violates_label, violates_tolerance
+from certlip.proofs.local import LOCAL_PROOFS
 from certlip.proofs.margin import is_certified, label_margins, output_balls
 from certlip.proofs.neuron_form import NoNeuronForm
+from certlip.proofs.ranges import Region
 from certlip.properties.numbers import text_up
 from certlip.properties.outputs import ALL, DECISION, Output, margins_graph, select
 from certlip.rigor.rounding import Array
@@ -69,7 +71,7 @@ class Checker:
         statement = certificate.statement
         if certificate.kind == "lipschitz":
             value = self._lipschitz(certificate, folder)
-            return f"|Df| <= {text_up(value)} |Dx| in {statement['norm']} for {_output(certificate)}"
+            return f"|Df| <= {text_up(value)} |Dx| in {statement['norm']} for {_output(certificate)}{_where(statement)}"
         if certificate.kind == "robustness":
             self._robustness(certificate, graph, folder)
             return f"label {statement['label']} holds within {statement['norm']} distance {statement['eps']}"
@@ -85,13 +87,21 @@ class Checker:
         if certificate.digest in self._proved:
             return value
         method, arrays = certificate.witness["method"], certificate.witness["arrays"]
-        if method not in LIPSCHITZ_PROOFS:
-            raise CertificateRejected(f"the method '{method}' is unknown to this checker")
+        region = certificate.statement.get("region")
+        known = LIPSCHITZ_PROOFS if region is None else LOCAL_PROOFS
+        if method not in known:
+            kind = "" if region is None else " for bounds on a region"
+            raise CertificateRejected(f"the method '{method}' is unknown to this checker{kind}")
         if set(arrays) != set(WITNESS_ARRAYS[method]):
             raise CertificateRejected(f"the witness of '{method}' must hold exactly {sorted(WITNESS_ARRAYS[method])}")
-        graph = select(self._graph(certificate, folder), _output(certificate))
+        full = self._graph(certificate, folder)
+        graph, norm = select(full, _output(certificate)), certificate.statement["norm"]
         witness = {name: read_array(folder, digest) for name, digest in arrays.items()}
-        proved = LIPSCHITZ_PROOFS[method](graph, certificate.statement["norm"], witness)
+        if region is None:
+            proved = LIPSCHITZ_PROOFS[method](graph, norm, witness)
+        else:
+            center = _point(region["center"], "region's center", full, folder)
+            proved = LOCAL_PROOFS[method](graph, norm, witness, Region(center, rational(region["eps"]), region["norm"]))
         if not (np.isfinite(proved) and Fraction(proved) <= value):
             raise CertificateRejected(f"the witness proves {proved:.9g}, not the claimed {text_up(value)}")
         self._proved[certificate.digest] = certificate
@@ -104,7 +114,7 @@ class Checker:
         classes = max(2, scores.output_size)
         if label >= classes:
             raise CertificateRejected(f"the label {label} does not exist among {classes} classes")
-        outputs = output_balls(scores, self._point(certificate, "input", graph, folder)[None])[0]
+        outputs = output_balls(scores, _point(statement["input"], "input", graph, folder)[None])[0]
         margins = label_margins(outputs, label)
         for rival, margin in enumerate(margins.tolist()):
             if margins.size > 1 and rival == label:
@@ -122,7 +132,7 @@ class Checker:
             raise CertificateRejected(f"outputs may move by {text_up(bound * eps)}, more than {text_up(tolerance)}")
 
     def _bound(self, certificate: Certificate, folder: Path, output: Output) -> Fraction:
-        """The proved Lipschitz bound that a claim refers to: same model, norm and output."""
+        """The proved Lipschitz bound that a claim refers to: same model, norm and output, valid where the claim is."""
         digest = certificate.witness["bounds"].get(str(output))
         if digest is None:
             raise CertificateRejected(f"the witness names no Lipschitz bound for '{output}'")
@@ -137,12 +147,14 @@ class Checker:
         same = other.model == certificate.model and other.statement["norm"] == certificate.statement["norm"]
         if not same or _output(other) != output:
             raise CertificateRejected(f"the Lipschitz bound in {path} is for another model, norm or output")
+        if "region" in other.statement:
+            _require_ball(certificate.statement, other.statement["region"], path)
         return self._lipschitz(other, folder)
 
     def _falsification(self, certificate: Certificate, graph: Graph, folder: Path) -> None:
         statement = certificate.statement
-        point = self._point(certificate, "input", graph, folder)
-        other = self._point(certificate, "counterexample", graph, folder)
+        point = _point(statement["input"], "input", graph, folder)
+        other = _point(statement["counterexample"], "counterexample", graph, folder)
         if not is_within(point, other, statement["norm"], rational(statement["eps"])):
             raise CertificateRejected("the counterexample lies outside the ball")
         if "tolerance" in statement:
@@ -154,12 +166,6 @@ class Checker:
             holds = violates_label(scores, other, statement["label"])
         if not holds:
             raise CertificateRejected("the exact network is not proved to violate the property at the counterexample")
-
-    def _point(self, certificate: Certificate, key: str, graph: Graph, folder: Path) -> Array:
-        point = read_array(folder, certificate.statement[key])
-        if point.shape != graph.input_shape or not np.isfinite(point).all():
-            raise CertificateRejected(f"the {key} of shape {point.shape} is no input of shape {graph.input_shape}")
-        return point
 
     def _records(self, folder: Path) -> dict[str, Path]:
         """Digest of every readable record in a folder."""
@@ -197,6 +203,31 @@ class Checker:
         raise CertificateRejected(
             f"no model with sha256 {model['sha256'][:16]}... was found; name the file of '{model['name']}' with --model"
         )
+
+
+def _point(digest: str, what: str, graph: Graph, folder: Path) -> Array:
+    point = read_array(folder, digest)
+    if point.shape != graph.input_shape or not np.isfinite(point).all():
+        raise CertificateRejected(f"the {what} of shape {point.shape} is no input of shape {graph.input_shape}")
+    return point
+
+
+def _require_ball(claim: Mapping[str, Any], region: Mapping[str, str], path: Path) -> None:
+    """A bound on a region serves only the ball around the same point, of the same norm and no larger.
+
+    Equal digests are equal points.
+    """
+    if claim["kind"] != "robustness":
+        raise CertificateRejected(f"the Lipschitz bound in {path} holds on a region only, not for every input")
+    if region["center"] != claim["input"] or region["norm"] != claim["norm"]:
+        raise CertificateRejected(f"the Lipschitz bound in {path} holds around another point or in another norm")
+    if rational(region["eps"]) < rational(claim["eps"]):
+        raise CertificateRejected(f"the Lipschitz bound in {path} holds on a smaller ball than the claim is about")
+
+
+def _where(statement: Mapping[str, Any]) -> str:
+    region = statement.get("region")
+    return "" if region is None else f", within {region['norm']} distance {region['eps']} of a point"
 
 
 def _output(certificate: Certificate) -> Output:

@@ -169,6 +169,22 @@ class Pointwise(Operator):
     def slopes(self) -> tuple[Array, Array]:
         """Floats (a, b), arrays that broadcast to the shape, with every difference quotient in [a, b]."""
 
+    def slopes_on(self, low: Array, high: Array) -> tuple[Array, Array]:
+        """Floats (a, b) of the shape of low and high with every difference quotient of points of [low, high] in [a, b].
+
+        They are never wider than `slopes()`. Ends may be infinite; where low <= high fails, as for NaN, nothing is
+        known about the points and the answer is `slopes()`. low and high have at least one axis.
+        """
+        known = low <= high
+        low, high = np.where(known, low, -np.inf), np.where(known, high, np.inf)
+        (a, b), (least, greatest) = self.slopes(), self._slopes_within(low, high)
+        return np.maximum(a, least), np.minimum(b, greatest)
+
+    def _slopes_within(self, low: Array, high: Array) -> tuple[Array, Array]:
+        """`slopes_on` for low <= high, possibly infinite; may be wider than `slopes()`."""
+        a, b = self.slopes()
+        return np.broadcast_to(a, low.shape), np.broadcast_to(b, low.shape)
+
     @abstractmethod
     def derivative(self, x: Array) -> Array:
         """phi'(x), any slope in between at a kink; guides searches only."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from certlip.proofs.ranges import Region
 from certlip.properties import Output
 from certlip.properties.numbers import decimal_up
 from certlip.rigor.rounding import Array
@@ -17,6 +18,7 @@ class Bound:
 
     proved: True only if `value` was recomputed from the witness in rigorous arithmetic; `level` is then "float".
     Without a proof `value` is infinite, `level` is "none" and `note` says why.
+    region: the inputs between which the bound holds; None for all. resume: see `Witness`.
     """
 
     method: str
@@ -29,6 +31,8 @@ class Bound:
     theorem: str = ""
     note: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
+    region: Region | None = None
+    resume: Any = field(default=None, repr=False)
 
     @property
     def level(self) -> str:
@@ -38,4 +42,5 @@ class Bound:
         if not self.proved:
             return f"no bound by {self.method} for {self.output}: {self.note}"
         value = f"{decimal_up(self.value):.10g}"
-        return f"|Df| <= {value} |Dx| ({self.norm}, {self.output}), proved by {self.method}"
+        where = "" if self.region is None else f" on {self.region}"
+        return f"|Df| <= {value} |Dx| ({self.norm}, {self.output}){where}, proved by {self.method}"

@@ -28,6 +28,8 @@ class Witness:
 
     arrays: Mapping[str, Array] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
+    resume: Any = None
+    """Where a search for the same network with another output may start; never part of the proof."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,14 @@ class Certifier(ABC):
         """Why this graph cannot be bounded by this method, or None."""
         return None
 
+    def seconds(self, graph: Graph, norm: str) -> float:
+        """Expected time of search and proof; decides whether `auto` begins what a deadline would cut short."""
+        return 0.0
+
     @abstractmethod
-    def propose(self, graph: Graph, norm: str, deadline: float | None) -> Witness:
-        """A witness; its quality decides how tight the bound is, never whether it is valid."""
+    def propose(self, graph: Graph, norm: str, deadline: float | None, near: Any = None) -> Witness:
+        """A witness; its quality decides how tight the bound is, never whether it is valid. near: what a witness for
+        another output of the same network has in `resume`."""
 
     def prove(self, graph: Graph, norm: str, witness: Witness) -> float:
         """Proved upper bound, or infinity. One BLAS thread: on a busy machine two cost far more than they gain."""

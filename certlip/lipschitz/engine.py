@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from certlip.lipschitz.certifier import Certifier, Witness, certifiers
 from certlip.properties import Output, select
 
 NORMS = ("l2", "linf")
+
+_PATIENCE = 5.0
+"""A method begins if it is expected to need less than this many times what is left: what it has by then counts."""
 
 
 def methods(choice: str) -> list[Certifier]:
@@ -54,25 +58,33 @@ def bound_output(
 
 
 def run(
-    certifier: Certifier, graph: Graph, output: Output, norm: str, deadline: float | None, patient: bool = True
+    certifier: Certifier,
+    graph: Graph,
+    output: Output,
+    norm: str,
+    deadline: float | None,
+    patient: bool = True,
+    near: Any = None,
 ) -> Bound:
-    """One method on a graph in normal form."""
+    """One method on a graph in normal form. patient: begin even what is expected to be cut short by far."""
     began = time.monotonic()
     reason, details = certifier.supports(graph, norm), {}
-    estimate = getattr(certifier, "seconds_for_start", None)
     if reason is None and deadline is not None and certifier.cost > 1:
         left = deadline - began
         if left <= 0:
             reason = "the time budget was spent before this method could start"
-        elif not patient and estimate is not None and estimate(graph, norm) > left:
-            reason = f"its first steps need about {estimate(graph, norm):.0f} s, more than the {left:.0f} s left"
+        elif not patient and (expected := certifier.seconds(graph, norm)) > _PATIENCE * left:
+            reason = f"it would need about {expected:.0f} s, far more than the {left:.0f} s left"
         details = {} if reason is None else {"status": "deadline"}
     if reason is not None:
         seconds = time.monotonic() - began
         return Bound(certifier.name, norm, output, float("inf"), False, seconds, note=reason, details=details)
     try:
         with np.errstate(all="ignore"):  # what overflows proposes nothing; the proof decides
-            witness = certifier.propose(graph, norm, deadline)
+            witness = certifier.propose(graph, norm, deadline, near)
+    except MemoryError as error:
+        note = f"{error or 'there is not enough memory for this method'}; another method may do with less"
+        return Bound(certifier.name, norm, output, float("inf"), False, time.monotonic() - began, note=note)
     except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:  # a search may fail, its numbers being floats
         note = f"the search for a witness failed: {error}; another method may work"
         return Bound(certifier.name, norm, output, float("inf"), False, time.monotonic() - began, note=note)
@@ -81,16 +93,28 @@ def run(
 
 def prove(certifier: Certifier, graph: Graph, output: Output, norm: str, witness: Witness, began: float) -> Bound:
     """The bound that a witness proves, timed from `began`."""
+    start = time.monotonic()
     value = certifier.prove(graph, norm, witness)
     seconds = time.monotonic() - began
+    details = {**witness.details, "seconds_proof": time.monotonic() - start}
     if not np.isfinite(value):
         note = "the witness found proves no finite bound; another method or a longer timeout may"
-        return Bound(certifier.name, norm, output, float("inf"), False, seconds, note=note, details=witness.details)
-    note = str(witness.details.get("remark", ""))
-    if witness.details.get("status") == "deadline":
-        note = f"stopped at the deadline, estimated {100 * witness.details['estimated_gap']:.2g} % above its optimum"
+        return Bound(certifier.name, norm, output, float("inf"), False, seconds, note=note, details=details)
+    note = ". ".join(str(details[key]) for key in ("choice", "remark") if details.get(key))
+    if details.get("status") == "deadline" and "gap" in details:
+        note = f"stopped at the deadline, at most {100 * details['gap']:.2g} % above its optimum"
     return Bound(
-        certifier.name, norm, output, value, True, seconds, witness.arrays, certifier.theorem, note, witness.details
+        certifier.name,
+        norm,
+        output,
+        value,
+        True,
+        seconds,
+        witness.arrays,
+        certifier.theorem,
+        note,
+        details,
+        resume=witness.resume,
     )
 
 

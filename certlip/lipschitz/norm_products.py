@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from certlip.graph import Graph
 from certlip.lipschitz.certifier import Certifier, Witness
@@ -17,7 +17,7 @@ class Spectral(Certifier):
     summary: ClassVar[str] = "product of proved operator norms; any graph, milliseconds to seconds"
     cost: ClassVar[int] = 1
 
-    def propose(self, graph: Graph, norm: str, deadline: float | None) -> Witness:
+    def propose(self, graph: Graph, norm: str, deadline: float | None, near: Any = None) -> Witness:
         return Witness()
 
 
@@ -30,5 +30,5 @@ class Gershgorin(Certifier):
     cost: ClassVar[int] = 2
     in_auto: ClassVar[bool] = False  # each factor is at least the operator norm that `spectral` proves
 
-    def propose(self, graph: Graph, norm: str, deadline: float | None) -> Witness:
+    def propose(self, graph: Graph, norm: str, deadline: float | None, near: Any = None) -> Witness:
         return Witness()

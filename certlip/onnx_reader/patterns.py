@@ -1,7 +1,8 @@
 """Activations that exporters spell as products: x sigmoid(c x) and x (1 + erf(s x)) become one node each.
 
 The fused node keeps the constants of the file, so it is the same function over the reals: with c = factor / divisor,
-Silu is gain * x sigmoid(c x) and Gelu is gain * x (1 + erf(c x)) / 2. A choice that no finite input makes is dropped.
+Silu is gain * x sigmoid(c x) and Gelu is gain * x (1 + erf(c x)) / 2. A choice that no finite input makes is dropped,
+and so are indices (of sorted entries, of maxima) that are named and never read.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ _DEEPEST = 16  # products nested deeper are nobody's spelling of an activation
 def fuse_activations(nodes: list[onnx.NodeProto], constants: Mapping[str, object]) -> list[onnx.NodeProto]:
     """Replace each outermost product that matches by one node; the parts become unreachable and are dropped."""
     finder = _Finder(nodes, constants)
+    nodes = forget_unread_indices(nodes)
     fused = []
     inner: set[str] = set()
     for node in reversed(nodes):  # outermost products first
@@ -45,6 +47,20 @@ def fuse_activations(nodes: list[onnx.NodeProto], constants: Mapping[str, object
         }  # attributes are binary32
         fused.append(helper.make_node(kind, [source], list(node.output), name=node.name, **numbers))
     return fused[::-1]
+
+
+def forget_unread_indices(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Exporters name the second output of TopK and MaxPool even where only the first is used: unread, it loses its
+    name, so that a lowering sees which indices matter."""
+    read = {name for node in nodes for name in node.input}
+    result = []
+    for node in nodes:
+        if is_standard(node) and node.op_type in ("MaxPool", "TopK") and not read.intersection(node.output[1:]):
+            kept, node = node, onnx.NodeProto()
+            node.CopyFrom(kept)
+            del node.output[1:]
+        result.append(node)
+    return result
 
 
 class _Finder:

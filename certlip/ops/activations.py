@@ -22,6 +22,32 @@ def constant_slopes(low: float, high: float) -> tuple[Array, Array]:
     return np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
 
 
+def kinked(low: Array, high: Array, below: Array | float, above: Array | float) -> tuple[Array, Array]:
+    """Slope ranges on [low, high] of a function with the slope `below` left of 0 and `above` right of it."""
+    left, right = np.where(low < 0, below, above), np.where(high > 0, above, below)
+    return np.minimum(left, right), np.maximum(left, right)
+
+
+def bell(low: Array, high: Array, speed: float) -> tuple[Array, Array]:
+    """Bounds of e / (1 + e)^2, e = exp(-speed |x|), on [low, high]: largest nearest to 0, smallest furthest away.
+
+    Beyond 1000 the value there is used: its ball holds zero.
+    """
+
+    def value(distance: Array) -> Ball:
+        e = functions.exp(-speed * np.minimum(distance, 1000.0))
+        total = e + Ball.exact(1.0)
+        return e / (total * total)
+
+    nearest, furthest = np.maximum(np.maximum(low, -high), 0.0), np.maximum(-low, high)
+    return value(furthest).lower(), value(nearest).upper()
+
+
+def ends(ball: Ball) -> tuple[Array, Array]:
+    """Floats that no member is outside of, the numbers themselves where they are known exactly."""
+    return (ball.mid, ball.mid) if ball.is_exact else (ball.lower(), ball.upper())
+
+
 def finite(ball: Ball) -> Ball:
     """The same ball, with infinite radius where its centre overflowed."""
     fits = np.isfinite(ball.mid)
@@ -41,6 +67,9 @@ class Relu(Pointwise):
     def slopes(self) -> tuple[Array, Array]:
         return constant_slopes(0.0, 1.0)
 
+    def _slopes_within(self, low: Array, high: Array) -> tuple[Array, Array]:
+        return kinked(low, high, 0.0, 1.0)
+
 
 @dataclass(frozen=True, eq=False)
 class Abs(Pointwise):
@@ -54,6 +83,9 @@ class Abs(Pointwise):
 
     def slopes(self) -> tuple[Array, Array]:
         return constant_slopes(-1.0, 1.0)
+
+    def _slopes_within(self, low: Array, high: Array) -> tuple[Array, Array]:
+        return kinked(low, high, -1.0, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,10 +109,12 @@ class LeakyRelu(Pointwise):
 
     def slopes(self) -> tuple[Array, Array]:
         """The function is continuous with slopes `slope` and 1: quotients are averages of the two."""
-        exact = self.slope.is_exact
-        low = self.slope.mid if exact else self.slope.lower()
-        high = self.slope.mid if exact else self.slope.upper()
+        low, high = ends(self.slope)
         return np.asarray(np.minimum(low, 1.0)), np.asarray(np.maximum(high, 1.0))
+
+    def _slopes_within(self, low: Array, high: Array) -> tuple[Array, Array]:
+        least, greatest = ends(self.slope)
+        return kinked(low, high, least, 1.0)[0], kinked(low, high, greatest, 1.0)[1]
 
     @np.errstate(over="ignore")
     def exact_value(self, x: Array) -> Ball:
@@ -116,6 +150,11 @@ class Clip(Pointwise):
         low = np.isneginf(self.low) & np.isposinf(self.high)
         return np.asarray(low.astype(np.float64)), np.asarray((self.low < self.high).astype(np.float64))
 
+    def _slopes_within(self, low: Array, high: Array) -> tuple[Array, Array]:
+        constant = (high <= self.low) | (low >= self.high)
+        linear = (low >= self.low) & (high <= self.high) & ~constant
+        return np.where(linear, 1.0, 0.0), np.where(constant, 0.0, 1.0)
+
 
 @dataclass(frozen=True, eq=False)
 class Elu(Pointwise):
@@ -142,11 +181,19 @@ class Elu(Pointwise):
 
     def slopes(self) -> tuple[Array, Array]:
         """Continuous, with derivative gamma above 0 and between 0 and alpha gamma below; gamma > 0."""
-        steepest = self._steepest
-        exact = steepest.is_exact
-        low = float(steepest.mid if exact else steepest.lower())
-        high = float(steepest.mid if exact else steepest.upper())
+        low, high = (float(end) for end in ends(self._steepest))
         return constant_slopes(min(0.0, low), max(self.gamma, high))
+
+    def _slopes_within(self, low: Array, high: Array) -> tuple[Array, Array]:
+        """Below 0 the derivative alpha gamma exp(x) is monotone; at -1000 the ball of exp holds all values beyond."""
+        left, right = (self._steepest * functions.exp(np.clip(end, -1000.0, 0.0)) for end in (low, high))
+        least = np.where(low < 0, np.minimum(left.lower(), right.lower()), self.gamma)
+        greatest = np.where(low < 0, np.maximum(left.upper(), right.upper()), self.gamma)
+        bent = high > 0
+        return (
+            np.where(bent, np.minimum(least, self.gamma), least),
+            np.where(bent, np.maximum(greatest, self.gamma), greatest),
+        )
 
     @np.errstate(over="ignore")
     def exact_value(self, x: Array) -> Ball:
@@ -174,6 +221,11 @@ class Softplus(Pointwise):
     def slopes(self) -> tuple[Array, Array]:
         return constant_slopes(0.0, 1.0)
 
+    def _slopes_within(self, low: Array, high: Array) -> tuple[Array, Array]:
+        """The sigmoid rises; beyond 1000 its ball reaches 0 and 1."""
+        left, right = (functions.sigmoid(np.clip(end, -1000.0, 1000.0)) for end in (low, high))
+        return left.lower(), right.upper()
+
     def exact_value(self, x: Array) -> Ball:
         return functions.softplus(x)
 
@@ -194,6 +246,10 @@ class Sigmoid(Pointwise):
     def slopes(self) -> tuple[Array, Array]:
         return constant_slopes(0.0, 0.25)
 
+    def _slopes_within(self, low: Array, high: Array) -> tuple[Array, Array]:
+        """s (1 - s) = e / (1 + e)^2 with e = exp(-|x|)."""
+        return bell(low, high, 1.0)
+
     def exact_value(self, x: Array) -> Ball:
         return functions.sigmoid(x)
 
@@ -213,6 +269,11 @@ class Tanh(Pointwise):
 
     def slopes(self) -> tuple[Array, Array]:
         return constant_slopes(0.0, 1.0)
+
+    def _slopes_within(self, low: Array, high: Array) -> tuple[Array, Array]:
+        """1 - tanh^2 = 4 e / (1 + e)^2 with e = exp(-2 |x|)."""
+        least, greatest = bell(low, high, 2.0)
+        return 4.0 * least, 4.0 * greatest
 
     def exact_value(self, x: Array) -> Ball:
         return functions.tanh(x)

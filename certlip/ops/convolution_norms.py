@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from itertools import product
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from certlip.rigor.ball import Ball
 from certlip.rigor.norms import normalised, perron_vector, spectral_norm
@@ -61,7 +62,7 @@ def _blocks(conv: Conv, sides: tuple[int, ...], coarse: tuple[int, ...], rows: A
     taps = np.array(list(product(*(range(k) for k in conv.window)))) * np.array(conv.dilations)
     aliases = np.array(list(product(*(range(s) for s in conv.strides)))) * np.array(coarse)
     frequencies = rows[:, None, :] + aliases[None, :, :]  # (rows, phases, axes), each below its side
-    cos, sin = _twiddles(frequencies.reshape(-1, len(sides)), taps, sides)
+    cos, sin = twiddles(frequencies.reshape(-1, len(sides)), taps, sides)
     kernel = conv.weight.reshape(out * per_group, len(taps))
     shape = (len(rows), len(aliases), conv.groups, out // conv.groups, per_group)
 
@@ -85,7 +86,7 @@ def _join(left: Ball, right: Ball) -> Ball:
     return Ball(np.concatenate([left.mid, right.mid], -1), np.concatenate(rads, -1))
 
 
-def _twiddles(frequencies: Array, taps: Array, sides: tuple[int, ...]) -> tuple[Ball, Ball]:
+def twiddles(frequencies: NDArray[Any], taps: NDArray[Any], sides: tuple[int, ...]) -> tuple[Ball, Ball]:
     """Balls around Re and Im of exp(-2 pi i sum_axis w t / n), one row per frequency, one column per tap."""
     real, imaginary = Ball.exact(np.ones((1, 1))), Ball.exact(np.zeros((1, 1)))
     for axis, n in enumerate(sides):

@@ -1,8 +1,8 @@
 """The common form of a network for semidefinite bounds: groups of coordinates and linear maps between them.
 
-A network whose nonlinearities act entry by entry is a list of groups xi_0 = x, xi_k = phi_k(v_k), with every v_k and the
-output f linear (plus a constant) in earlier groups. Dense networks have one copy of each group; shift-invariant ones
-split into independent frequencies, and a stride folds several frequencies of a finer group into one of a coarser group.
+A network whose nonlinearities act entry by entry is a list of groups xi_0 = x, xi_k = phi_k(v_k), with every v_k and
+the output f linear (plus a constant) in earlier groups. Dense networks have one copy of each group; shift-invariant
+ones split into independent frequencies, and a stride folds several frequencies of a finer group into one of a coarser.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from decimal import ROUND_CEILING, Context
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,11 +14,13 @@ from rich.table import Column, Table
 
 from certlip.properties.numbers import decimal_down, decimal_up
 from certlip.report.exact import amount
-from certlip.report.json_form import quantiles
+from certlip.report.json_form import quantiles, relative_gap
 from certlip.report.text import one_line
 
 if TYPE_CHECKING:
     from certlip.importers import Model
+    from certlip.lipschitz import Bound
+    from certlip.lipschitz.sampled import LowerBound
     from certlip.report.results import BoundReport, VerifyReport
     from certlip.verification import SampleResult
 
@@ -83,7 +86,6 @@ def model_line(model: Model) -> str:
 
 
 def print_bounds(report: BoundReport) -> None:
-    console = out()
     print_notes(report.model)
     table = _table("method", "norm", "output", "Lipschitz bound", "seconds", "status")
     for bound in report.bounds:
@@ -92,12 +94,70 @@ def print_bounds(report: BoundReport) -> None:
         table.add_row(
             bound.method, bound.norm, str(bound.output), number_up(bound.value), f"{bound.seconds:.2f}", remark
         )
-    console.print(table)
-    best = report.best
+    out().print(table)
+    print_best(report)
+
+
+def print_best(report: BoundReport) -> None:
+    """The smallest bound in words, and how far from the true constant it can be."""
+    best, console = report.best, out()
     if best is not None:
         sign = NORM_SIGNS[best.norm]
         subject = "the output" if best.output.kind == "all" else str(best.output)
         console.print(f"best: {sign} of {subject} moves at most {number_up(best.value)} times {sign} of the input")
+    _print_between(console, report.lower, best)
+
+
+def _print_between(console: Console, lower: LowerBound | None, bound: Bound | None, indent: int = 6) -> None:
+    """Where the true constant lies."""
+    if lower is None or not lower.value > 0:
+        return
+    line = f"sampled slope {number_down(lower.value)} <= true constant"
+    if bound is not None and bound.proved:
+        line += f" <= {number_up(bound.value)} ({_apart(lower.value, bound.value)})"
+    console.print(" " * indent + line)
+
+
+def _apart(lower: float, upper: float) -> str:
+    """A distance in two digits, rounded up."""
+    percent = 100.0 * relative_gap(lower, upper)
+    if percent < 0.001:
+        return "less than 0.001 % apart"
+    if percent > 200.0:
+        return f"a factor of {_two_digits(upper / lower)} apart"
+    return f"{_two_digits(percent)} % apart"
+
+
+def _two_digits(value: float) -> str:
+    if value >= 1e6:
+        return f"{value:.1e}"
+    exact = value * (1.0 - 1e-9)  # 150 % with a rounding error is not 160 %
+    return f"{Context(prec=2, rounding=ROUND_CEILING).create_decimal(exact):f}"
+
+
+def print_local(report: BoundReport) -> None:
+    """The bound on a region, next to the best one for all inputs."""
+    local, best = report.local, report.best
+    if local is None or local.region is None:
+        return
+    console, sign = out(), NORM_SIGNS[local.norm]
+    where = (
+        f"where {NORM_SIGNS[local.region.norm]} of the distance from the sample is at most {amount(local.region.eps)}"
+    )
+    if not local.proved:
+        console.print(f"local: no bound {where}: {_plain(local.note)}")
+        _print_between(console, report.local_lower, best, 7)
+        return
+    subject = "the output" if local.output.kind == "all" else str(local.output)
+    console.print(
+        f"local: {sign} of {subject} moves at most {number_up(local.value)} times {sign} of the input {where}"
+    )
+    if best is not None and 0 < local.value < best.value:
+        share = 100.0 * (1.0 - local.value / best.value)
+        console.print(f"       {share:.3g} % below the bound for all inputs; {_plain(local.note)}")
+    else:
+        console.print(f"       not below the bound for all inputs; {_plain(local.note)}")
+    _print_between(console, report.local_lower, local, 7)
 
 
 def print_notes(model: Model) -> None:

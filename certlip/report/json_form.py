@@ -6,10 +6,12 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from certlip.properties.numbers import decimal_down, decimal_up
+from certlip.rigor.rounding import up
 
 if TYPE_CHECKING:
     from certlip.importers import Model
     from certlip.lipschitz import Bound
+    from certlip.lipschitz.sampled import LowerBound
     from certlip.report.results import BoundReport, VerifyReport
     from certlip.verification import SampleResult
 
@@ -59,11 +61,44 @@ def bound_json(bound: Bound) -> dict[str, Any]:
 
 def bound_report_json(report: BoundReport) -> dict[str, Any]:
     best = report.best
-    return {
+    entry = {
         "schema": SCHEMA,
         "model": model_json(report.model),
         "bounds": [bound_json(bound) for bound in report.bounds],
         "best": None if best is None else bound_json(best),
+        "lower": lower_json(report.lower, best),
+    }
+    return entry if report.local is None else {**entry, "local": local_json(report.local, report.local_lower)}
+
+
+def lower_json(lower: LowerBound | None, bound: Bound | None) -> dict[str, Any] | None:
+    """A slope between two points, and how far the bound is above it."""
+    if lower is None or not lower.value > 0:
+        return None
+    gap = relative_gap(lower.value, bound.value) if bound is not None and bound.proved else math.inf
+    return {
+        "value": decimal_down(lower.value),
+        "gap": finite(decimal_up(gap)),
+        "seconds": round(lower.seconds, 4),
+        "points": lower.points,
+    }
+
+
+def relative_gap(lower: float, upper: float) -> float:
+    """upper / lower - 1, rounded up."""
+    return up(up(upper / lower) - 1.0)
+
+
+def local_json(bound: Bound, lower: LowerBound | None = None) -> dict[str, Any]:
+    """A bound on a region: where it holds, and how many activations are linear there or have narrower slopes."""
+    region = bound.region
+    if region is None:
+        raise ValueError("the bound holds for all inputs")
+    return {
+        "bound": bound_json(bound),
+        "region": {"norm": region.norm, "eps": float(region.eps), "eps_exact": str(region.eps)},
+        **{key: int(bound.details.get(key, 0)) for key in ("fixed", "narrowed", "neurons")},
+        "lower": lower_json(lower, bound),
     }
 
 

@@ -102,9 +102,10 @@ class LipSDP:
 class Proposal:
     """A solver's offer: a witness ``(metric, multipliers)``, to be proved, for the problem as given.
 
-    ``objective`` is the squared bound that the witness would prove, ``lower`` the solver's estimate from
-    below of the best value in its mode: their gap shows what more solving could gain. ``status`` tells where
-    the witness comes from and is never a proof:
+    ``objective`` is the squared bound that the witness would prove, ``lower`` the value of a point of the dual
+    program, feasible up to rounding: no witness of this mode proves less, and their gap shows what more solving
+    could gain. ``primal``, if asked for, is such a point as a factor ``F`` (n0 + N, r), see
+    ``primal.feasible_factor``. ``status`` tells where the witness comes from and is never a proof:
 
     ``"solved"``    the relative gap reached the tolerance (the last step, inwards, may add a little to it),
     ``"deadline"``  time ran out: a candidate, but not the best one,
@@ -118,6 +119,7 @@ class Proposal:
     iterations: int
     seconds: float
     status: Status
+    primal: Array | None = None
 
     @property
     def gap(self) -> float:
@@ -136,131 +138,12 @@ def add_multipliers(M: Array, V: Array, a: Array, b: Array, T: Array, rows: NDAr
         M += V[curved].T @ ((2.0 * T * a * b)[curved, None] * V[curved])
 
 
-@dataclass(frozen=True, eq=False)
-class ConeProgram:
-    """A ``LipSDP`` as ``min cost'y`` over ``y >= 0``, ``sum_k y_k A_k - gram >= 0``, in good coordinates.
-
-    ``y`` holds the metric's variables, then one multiplier per neuron (or layer). The substitution ``xi = D
-    xi_s`` and a division by ``kappa`` give the start's matrix a diagonal and a value near one. ``D`` and
-    ``kappa`` are powers of two, so that not a digit changes; without them deep networks drown in the
-    tolerance. Entry ``j`` of ``(metric, T)`` is ``weight_j y_k / scale_j``.
-    """
-
-    V: Array
-    a: Array
-    b: Array
-    inputs: int
-    layers: tuple[int, ...]
-    gram: Array
-    cost: Array
-    kappa: float
-    scale: Array
-    weight: Array
-    group: NDArray[np.intp]
-    starts: NDArray[np.intp]
-    strips: tuple[tuple[slice, slice, Array], ...]
-
-    @classmethod
-    def scaled(cls, problem: LipSDP, mode: Mode, metric: Array, T: Array) -> ConeProgram:
-        """``problem`` in the coordinates that suit the strictly feasible ``(metric, T)``."""
-        n0, neurons = problem.inputs, problem.neurons
-        kappa = float(_power_of_two(np.array(problem.objective(metric))))
-        D = _power_of_two(np.sqrt(kappa / np.diag(problem.matrix(metric, T))))
-        if problem.norm == "l2":
-            D[:n0] = 1.0
-        V = problem.V * D / D[n0:, None]
-        C = problem.C * (D / np.sqrt(kappa))
-        scale = D * D / kappa
-        sizes = [n0] if problem.norm == "l2" else [1] * n0
-        metrics = len(sizes)
-        sizes += list(problem.layers) if mode == "layer" else [1] * neurons
-        starts = np.cumsum([0, *sizes[:-1]])
-        group = np.repeat(np.arange(len(sizes)), sizes)
-        mean: Array = np.add.reduceat(scale, starts) / sizes
-        cost = np.zeros(len(sizes))
-        cost[:metrics] = 1.0 / (kappa * mean[:metrics])
-        strips = []
-        for rows in problem.blocks:
-            used = np.flatnonzero(V[rows].any(axis=0))
-            if used.size:
-                columns = slice(int(used[0]), int(used[-1]) + 1)
-                strips.append((rows, columns, np.ascontiguousarray(V[rows, columns])))
-        a, b, layers, weight = problem.a, problem.b, problem.layers, scale / mean[group]
-        return cls(V, a, b, n0, layers, C.T @ C, cost, kappa, scale, weight, group, starts, tuple(strips))
-
-    def variables(self, metric: Array, T: Array) -> Array:
-        """``y`` for a witness; a layer's multipliers are averaged where the program has only one."""
-        entries = np.concatenate((metric, T)) * self.scale / self.weight
-        y: Array = np.add.reduceat(entries, self.starts) / np.bincount(self.group)
-        return y
-
-    def witness(self, y: Array) -> tuple[Array, Array]:
-        """``(metric, T)`` for ``y``."""
-        entries = self.weight * y[self.group] / self.scale
-        return entries[: self.inputs], entries[self.inputs :]
-
-    def combination(self, y: Array) -> Array:
-        """``sum_k y_k A_k``."""
-        entries = self.weight * y[self.group]
-        S = np.zeros(self.gram.shape)
-        x, z = np.arange(self.inputs), np.arange(self.inputs, len(S))
-        add_multipliers(S, self.V, self.a, self.b, entries[self.inputs :], z)
-        S[x, x] += entries[: self.inputs]
-        return S
-
-    def combination_times(self, y: Array, X: Array, VX: Array) -> Array:
-        """``(sum_k y_k A_k) X`` for the price of the network's weights, given ``V X``."""
-        n0, entries = self.inputs, self.weight * y[self.group]
-        T = entries[n0:, None]
-        product = entries[:, None] * X
-        product[n0:] *= 2.0
-        both = (self.a + self.b)[:, None] * T
-        product[n0:] -= both * VX
-        back = (2.0 * self.a * self.b)[:, None] * T * VX - both * X[n0:]
-        for rows, columns, block in self.strips:
-            product[columns] += block.T @ back[rows]
-        return product
-
-    def times(self, X: Array) -> Array:
-        """``V X``."""
-        product = np.zeros((self.a.size, X.shape[1]))
-        for rows, columns, block in self.strips:
-            product[rows] = block @ X[columns]
-        return product
-
-    def adjoint(self, X: Array, VX: Array) -> Array:
-        """``A(X)_k = <A_k, X>``, ``X`` symmetric: ``2 g_j'X h_j`` per multiplier, ``X_kk`` for the metric."""
-        n0 = self.inputs
-        value = X.diagonal().copy()
-        value[n0:] -= (self.a + self.b) * np.diagonal(VX[:, n0:])
-        value[n0:] += self.a * self.b * np.einsum("ij,ij->i", VX, self.V)
-        value[n0:] *= 2.0
-        return np.add.reduceat(self.weight * value, self.starts)
-
-    def primal_start(self) -> Array:
-        """A strictly feasible ``X``, i.e. ``X > 0``, ``A(X) < cost``: the covariance of ``xi`` for random
-        inputs when ``z = m v + noise``, ``m = (a + b)/2``. Noise of variance ``e`` leaves neuron ``j`` the
-        slack ``2 (r^2 E v^2 - e)``, ``r = (b - a)/2``; nine tenths of what the slopes allow keeps both
-        positive.
-        """
-        n0 = end = self.inputs
-        X = np.zeros(self.gram.shape)
-        x = np.arange(n0)
-        X[x, x] = 0.9 * (self.cost / np.bincount(self.group))[self.group[:n0]]
-        for size in self.layers:
-            rows, z = slice(end - n0, end - n0 + size), slice(end, end + size)
-            V, m, r = self.V[rows, :end], (self.a[rows] + self.b[rows]) / 2, (self.b[rows] - self.a[rows]) / 2
-            X[z, :end] = m[:, None] * (V @ X[:end, :end])
-            X[:end, z] = X[z, :end].T
-            covariance = V @ X[:end, :end] @ V.T
-            allowed = r**2 * covariance.diagonal()
-            # A neuron that cannot move may be in a layer that can: it borrows some of the shared noise.
-            weight, group = self.weight[z], self.group[z] - self.group[end]
-            average = np.bincount(group, weight * allowed) / np.bincount(group, weight)
-            X[z, z] = m[:, None] * covariance * m + np.diag(0.9 * np.maximum(allowed, 1e-3 * average[group]))
-            end += size
-        return X
-
-
-def _power_of_two(x: Array) -> Array:
-    return np.exp2(np.round(np.log2(x)))
+def strips(problem: LipSDP) -> list[tuple[slice, slice, Array]]:
+    """``(rows, columns, block)`` for the rows of ``V`` of each layer that reads anything, cut to what it reads."""
+    found = []
+    for rows in problem.blocks:
+        used = np.flatnonzero(problem.V[rows].any(axis=0))
+        if used.size:
+            columns = slice(int(used[0]), int(used[-1]) + 1)
+            found.append((rows, columns, problem.V[rows, columns]))
+    return found

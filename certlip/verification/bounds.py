@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -12,11 +13,13 @@ from certlip.graph import Graph
 from certlip.lipschitz.bound import Bound
 from certlip.lipschitz.certifier import Certifier, Witness
 from certlip.lipschitz.engine import best, methods, prove, run
-from certlip.lipschitz.lipsdp import LipSDP, SharedMultipliers
+from certlip.lipschitz.lipsdp import LipSDP
+from certlip.lipschitz.shared import SharedMultipliers
+from certlip.proofs.neuron_form import neuron_form
 from certlip.properties import Output, select
 from certlip.properties.outputs import ALL
 
-_OWN_SECONDS = 1.0  # a pair gets a semidefinite program of its own where the first steps take less than this
+_OWN_SECONDS = 5.0  # a pair gets a semidefinite program of its own where it takes less than this
 
 
 class BoundTable:
@@ -31,6 +34,12 @@ class BoundTable:
         self._bounds: dict[Output, dict[str, Bound]] = {}
         self._finished: set[tuple[Output, str]] = set()
         self._shared: SharedMultipliers | None = None
+        self._near: dict[str, Any] = {}
+
+    @property
+    def has_local(self) -> bool:
+        """Whether the chosen methods include the one that also bounds a network on a ball."""
+        return any(isinstance(certifier, LipSDP) and not certifier.is_reference for certifier in self._methods)
 
     def best(self, output: Output) -> Bound | None:
         """The smallest bound proved so far."""
@@ -70,9 +79,13 @@ class BoundTable:
         is_one_of_many = output.kind in ("pair", "logit") and self._graph.output_size > 2
         if isinstance(certifier, LipSDP) and not certifier.is_reference and is_one_of_many:
             fits = certifier.supports(graph, self.norm) is None
-            if fits and certifier.seconds_for_start(graph, self.norm) > _OWN_SECONDS:
+            if fits and certifier.seconds(graph, self.norm) > _OWN_SECONDS:
                 return self._from_shared(certifier, graph, output, deadline)
-        return run(certifier, graph, output, self.norm, deadline, self._patient)
+        near = self._near.get(certifier.name)
+        bound = run(certifier, graph, output, self.norm, deadline, self._patient, near)
+        if bound.resume is not None:
+            self._near[certifier.name] = bound.resume
+        return bound
 
     def _from_shared(self, certifier: LipSDP, graph: Graph, output: Output, deadline: float | None) -> Bound:
         """Large networks: one program for all outputs, whose multipliers serve every pair."""
@@ -86,22 +99,22 @@ class BoundTable:
             note = "the program for the whole output was not solved in time"
             seconds, details = time.monotonic() - began, {"status": "deadline"}
             return Bound(certifier.name, self.norm, output, float("inf"), False, seconds, note=note, details=details)
-        witness = None if whole is None or not whole.proved else self._share(whole, graph)
+        witness = None if whole is None or not whole.proved else self._share(whole, graph, output)
         if witness is None:
             return run(certifier, graph, output, self.norm, deadline, self._patient)
         return prove(certifier, graph, output, self.norm, witness, began)
 
-    def _share(self, whole: Bound, graph: Graph) -> Witness | None:
+    def _share(self, whole: Bound, graph: Graph, output: Output) -> Witness | None:
         """The multipliers of the whole output for one pair, None where they are singular. Cut short, they stay so."""
+        row = np.zeros(self._graph.output_size)
+        row[list(output.indices)] = (1.0, -1.0)[: len(output.indices)]
         try:
             if self._shared is None:
-                self._shared = SharedMultipliers(self._select(ALL), self.norm, Witness(whole.witness))
-            shared = self._shared.witness(graph)
-        except (ArithmeticError, ValueError, np.linalg.LinAlgError):
+                self._shared = SharedMultipliers((neuron_form(self._select(ALL)),), whole.witness)
+            shared = self._shared.witness(row, (neuron_form(graph),), self.norm)
+        except (ArithmeticError, ValueError):
             return None
-        if not _cut_short(whole):
-            return shared
-        kept = {key: whole.details[key] for key in ("status", "estimated_gap")}
+        kept = {key: whole.details[key] for key in ("status", "gap") if _cut_short(whole) and key in whole.details}
         return Witness(shared.arrays, {**shared.details, **kept})
 
     def _select(self, output: Output) -> Graph:

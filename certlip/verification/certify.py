@@ -72,23 +72,30 @@ class Recorder:
         if id(bound) not in self._written:
             arrays = {array_digest(array): array for array in bound.witness.values()}
             names = {key: array_digest(array) for key, array in bound.witness.items()}
-            statement = {
+            statement: dict[str, Any] = {
                 "kind": "lipschitz",
                 "norm": bound.norm,
                 "output": {"kind": bound.output.kind, "indices": list(bound.output.indices)},
                 "value": str(Fraction(bound.value)),
             }
+            if bound.region is not None:
+                center = self._stored(bound.region.center)
+                arrays[array_digest(center)] = center
+                statement["region"] = {
+                    "norm": bound.region.norm,
+                    "eps": str(bound.region.eps),
+                    "center": array_digest(center),
+                }
             witness = {"method": bound.theorem, "arrays": names}
             record = self._record(statement, witness, {"method": bound.method, **bound.details})
-            stem = "-".join(["bound", bound.norm, str(bound.output).replace(" ", "-").replace(",", "-"), bound.method])
+            stem = "-".join(["bound", bound.norm, str(bound.output), bound.method]).replace(" ", "-").replace(",", "-")
             self._write(self._folder / (name or f"{stem}-{record.digest[:12]}.json"), record, arrays)
             self._written[id(bound)] = bound, record.digest
         return self._written[id(bound)][1]
 
     def sample(self, result: SampleResult, x: np.ndarray, question: Question) -> None:
         """Write what a verdict proves: nothing for an undecided sample."""
-        kind = input_type(self._model)
-        stored = x.astype(kind if kind.itemsize > 2 else np.float32)  # exact, and a type that the format knows
+        stored = self._stored(x)
         statement: dict[str, Any] = {"norm": question.norm, "eps": str(question.eps)}
         arrays = {array_digest(stored): stored}
         if result.status is Status.CERTIFIED:
@@ -110,6 +117,11 @@ class Recorder:
         else:
             return
         self._write(self._folder / f"sample-{result.index:06d}.json", record, arrays)
+
+    def _stored(self, x: np.ndarray) -> np.ndarray:
+        """An input as it is stored: exact, and of a type that the format knows."""
+        kind = input_type(self._model)
+        return x.astype(kind if kind.itemsize > 2 else np.float32)
 
     def tolerance(self, bound: Bound, question: Question) -> None:
         """Write that the outputs move by at most the tolerance, which holds for every input at once."""

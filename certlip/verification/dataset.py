@@ -62,6 +62,16 @@ def read_dataset(path: Path, model: Model, limit: int | None = None) -> Dataset:
     return make_dataset(inputs, targets, model, limit, str(path))
 
 
+def read_sample(text: str, model: Model) -> tuple[Array, int]:
+    """A sample and its number from "FILE" (the first) or "FILE:I". Raises UsageError."""
+    name, _, number = text.rpartition(":")
+    named = bool(name) and number.isdecimal() and not Path(text).is_file()
+    data, index = read_dataset(Path(name if named else text), model), int(number) if named else 0
+    if index >= len(data):
+        raise UsageError(f"{data.where} holds {len(data)} samples, so there is none with number {index}; count from 0")
+    return data.inputs[index], index
+
+
 def make_dataset(inputs, targets, model: Model, limit: int | None = None, where: str = "the data") -> Dataset:
     """Check arrays against the model and bring them to its input shape and type."""
     inputs = np.asarray(inputs)

@@ -1,9 +1,10 @@
-"""The verdict on each sample: margins over bounds, an attack where they do not suffice, finer bounds, in this order."""
+"""The verdict on each sample: margins over bounds, an attack where they do not suffice, finer bounds, bounds on the
+sample's own ball, in this order."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
@@ -24,6 +25,7 @@ from certlip.rigor.rounding import Array, down
 from certlip.verification.attack import attack_label, attack_tolerance, representable
 from certlip.verification.bounds import BoundTable
 from certlip.verification.dataset import Dataset, require_classes
+from certlip.verification.local import bounds_on_ball, radius_within
 from certlip.verification.model_file import input_type
 from certlip.verification.replay import runner, shows_other_label
 
@@ -161,9 +163,25 @@ class Verifier:
                     return replace(found, radius=self._with_radius(found, margins, rivals).radius)
             stalled = [output for _, output in open_rivals if next(steps[output], _END) is _END]
             if stalled:
-                complete = all(self.table.is_complete(output) for output in stalled)
+                local, in_time = self._on_ball(margins, open_rivals, x, deadline)
+                if local is not None:
+                    return self._with_radius(replace(blank, status=Status.CERTIFIED), margins, rivals, local)
+                complete = in_time and all(self.table.is_complete(output) for output in stalled)
                 status = Status.UNKNOWN if complete else Status.TIMEOUT
                 return self._with_radius(replace(blank, status=status), margins, rivals)
+
+    def _on_ball(
+        self, margins, open_rivals, x: Array, deadline: float | None
+    ) -> tuple[dict[Output, Bound] | None, bool]:
+        """Bounds on the sample's own ball that exclude every open rival, and whether the time sufficed to look."""
+        if not (self.is_classifier and self.table.has_local):
+            return None, True
+        rivals = {output: float(margins[k]) for k, output in open_rivals}
+        known = {output: self.table.best(output) for output in rivals}
+        slack = {o: certified_radius(rivals[o], bound.value if bound else np.inf) for o, bound in known.items()}
+        order = {output: rivals[output] for output in sorted(rivals, key=slack.__getitem__)}
+        question = self.question
+        return bounds_on_ball(self.model.graph, x, question.norm, question.eps, order, deadline)
 
     def _holds(self, margins, rival: tuple[int, Output]) -> bool:
         bound = self.table.best(rival[1])
@@ -173,13 +191,20 @@ class Verifier:
             return Fraction(bound.value) * self.question.eps <= self.question.tolerance
         return is_certified(float(margins[rival[0]]), bound.value, self.question.eps)
 
-    def _with_radius(self, result: SampleResult, margins, rivals) -> SampleResult:
-        """Fill in radius, method and the bounds used, from the best bounds known now."""
-        bounds = [self.table.best(output) for _, output in rivals]
+    def _with_radius(
+        self, result: SampleResult, margins, rivals, local: Mapping[Output, Bound] | None = None
+    ) -> SampleResult:
+        """Fill in radius, method and the bounds used: the best ones known now, but `local` ones before them."""
+        bounds = [(local or {}).get(output) or self.table.best(output) for _, output in rivals]
         if any(bound is None for bound in bounds):
             return result
         known = [bound for bound in bounds if bound is not None]
-        radii = [certified_radius(float(margins[k]), bound.value) for (k, _), bound in zip(rivals, known, strict=True)]
+        radii = [
+            certified_radius(float(margins[k]), bound.value)
+            if bound.region is None
+            else radius_within(bound.region.eps)
+            for (k, _), bound in zip(rivals, known, strict=True)
+        ]
         tightest = int(np.argmin(radii))
         method = known[tightest].method if result.status is not Status.FALSIFIED else result.method
         return replace(result, radius=radii[tightest], method=method, bounds=tuple(known))
@@ -212,6 +237,8 @@ class Verifier:
         _, margins, rivals = self._open(result.index, x, result.label)
         if not rivals:
             return result
+        if any(bound.region is not None for bound in result.bounds) and not holds(margins, rivals):
+            return result  # only bounds on its own ball exclude every rival
         if result.status in (Status.UNKNOWN, Status.TIMEOUT) and holds(margins, rivals):
             result = replace(result, status=Status.CERTIFIED)
         return self._with_radius(result, margins, rivals)

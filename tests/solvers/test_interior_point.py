@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from certlip.solvers import LipSDP, Proposal, conic, feasible_start, interior_point
-from certlip.solvers.problem import ConeProgram
+from certlip.solvers.cone import ConeProgram
 
 DATA = Path(os.environ.get("CERTLIP_REFERENCE_DATA", Path(__file__).parents[2] / "../shared/data"))
 SLOPES = {"relu": (0.0, 1.0), "abs": (-1.0, 1.0), "leaky": (0.1, 1.0), "sigmoid": (0.0, 0.25)}
@@ -301,7 +301,7 @@ def test_schur_complement_equals_dense_traces(norm, mode):
     X, Z = (half @ half.T for half in rng.standard_normal((2, problem.size, problem.size)))
     A = [cone.combination(unit) for unit in np.eye(cone.cost.size)]
     dense = [[np.trace(Aj @ X @ Ak @ Z) for Ak in A] for Aj in A]
-    B = interior_point.schur(cone, X, cone.times(X), Z, cone.times(Z))
+    B = cone.schur(X, cone.times(X), Z, cone.times(Z))
     np.testing.assert_allclose(B, dense, rtol=1e-10, atol=1e-12 * np.abs(dense).max())
     y = rng.standard_normal(len(A))
     np.testing.assert_allclose(cone.adjoint(X, cone.times(X)), [np.vdot(Ak, X) for Ak in A], rtol=1e-10)

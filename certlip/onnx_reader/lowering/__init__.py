@@ -9,7 +9,8 @@ from certlip.onnx_reader.lowering.arithmetic import ARITHMETIC
 from certlip.onnx_reader.lowering.linear import LINEAR
 from certlip.onnx_reader.lowering.movement import MOVEMENT
 from certlip.onnx_reader.lowering.pooling import POOLING
+from certlip.onnx_reader.lowering.sorting import SORTING
 
-LOWERINGS = {**ACTIVATIONS, **ARITHMETIC, **LINEAR, **MOVEMENT, **POOLING}
+LOWERINGS = {**ACTIVATIONS, **ARITHMETIC, **LINEAR, **MOVEMENT, **POOLING, **SORTING}
 
 __all__ = ["LOWERINGS"]

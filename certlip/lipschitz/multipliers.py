@@ -1,0 +1,186 @@
+"""From forms to multipliers that prove a bound: choose an engine, run it, move its offer inside until the proof holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from certlip.lipschitz.certifier import Witness
+from certlip.proofs.form import Form
+from certlip.proofs.neuron_form import dense_matrices
+from certlip.proofs.torus import prove_stages
+from certlip.rigor.rounding import Array
+
+if TYPE_CHECKING:
+    from certlip.solvers.problem import LipSDP as Program
+    from certlip.solvers.problem import Norm
+
+Engine = Literal["auto", "closed form", "interior point", "first order"]
+Mode = Literal["neuron", "layer"]
+
+_STEPS = (0.0, 1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+"""How far an offer is moved into the interior, until its proof goes through: a retry costs this much tightness."""
+
+_INTERIOR_ORDER = 4000
+"""Inputs plus neurons up to which the interior point's dense matrices are written out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Offer:
+    """Multipliers of a form's stages, unproved, and a point inside the feasible set to move towards.
+
+    details: "gap" is how far the bound is above what any multipliers of this kind could prove, relative.
+    """
+
+    arrays: Mapping[str, Array]
+    inside: Mapping[str, Array]
+    details: Mapping[str, Any]
+    resume: Any = None
+
+
+def propose(
+    stages: Sequence[Form],
+    norm: str,
+    engine: Engine = "auto",
+    mode: Mode = "neuron",
+    tolerance: float = 1e-7,
+    deadline: float | None = None,
+    resume: Any = None,
+) -> Witness:
+    """A witness for `prove_stages`, as good as the engine finds before the deadline."""
+    if mode == "layer":
+        stages = [layered(form) for form in stages]
+    choice = ""
+    if engine == "auto":
+        engine, choice = choose(stages, norm)
+    began = time.monotonic()
+    if engine == "interior point":
+        offer = _interior_point(stages[0], norm, mode, tolerance, deadline)
+    else:
+        offer = _first_order(stages, norm, tolerance, deadline, resume, closed=engine == "closed form")
+    details = {"solver": engine, "choice": choice, "mode": mode, "seconds_search": time.monotonic() - began}
+    arrays = proved(stages, norm, offer)
+    return Witness(arrays, {**details, **offer.details}, offer.resume)
+
+
+def choose(stages: Sequence[Form], norm: str) -> tuple[Engine, str]:
+    """The engine expected to be quicker, and why in one line."""
+    from certlip.solvers import cost
+
+    neurons = sum(form.neurons for form in stages)
+    first = cost.first_order(stages)
+    if len(stages) > 1 or not stages[0].is_dense:
+        return "first order", f"first order: {neurons} multipliers over frequencies, about {_duration(first)}"
+    order = stages[0].sizes[0] + neurons
+    if order > _INTERIOR_ORDER:
+        return "first order", f"first order: {neurons} neurons, about {_duration(first)}; too many for interior point"
+    second = cost.interior_point(program(stages[0], norm))
+    if second < first:
+        return "interior point", f"interior point: {neurons} neurons, about {_duration(second)}"
+    reason = f"about {_duration(first)} where the interior point needs {_duration(second)}"
+    return "first order", f"first order: {neurons} neurons, {reason}"
+
+
+def engine_seconds(stages: Sequence[Form], norm: str, engine: Engine) -> float:
+    """Expected time of an engine on these forms, the proof included."""
+    from certlip.solvers import cost
+
+    if engine == "closed form":
+        return cost.sweep(stages)
+    order = stages[0].sizes[0] + stages[0].neurons
+    by_ascent = cost.first_order(stages)
+    if engine == "first order" or len(stages) > 1 or not stages[0].is_dense or order > _INTERIOR_ORDER:
+        return by_ascent
+    by_interior_point = cost.interior_point(program(stages[0], norm))
+    return by_interior_point if engine == "interior point" else min(by_ascent, by_interior_point)
+
+
+def layered(form: Form) -> Form:
+    """The form with one multiplier for each group instead of one per neuron."""
+    groups = tuple(np.full(len(index), k) for k, index in enumerate(form.variables))
+    return replace(form, variables=groups)
+
+
+def program(form: Form, norm: str) -> Program:
+    """A dense form as the interior point reads it."""
+    from certlip.solvers.problem import LipSDP as Program
+
+    low, high = (np.concatenate([np.zeros(0), *slopes]) for slopes in (form.low, form.high))
+    return Program(*dense_matrices(form), form.sizes[0], low, high, form.sizes[1:-1], norm_of(norm))
+
+
+def norm_of(norm: str) -> Norm:
+    return "linf" if norm == "linf" else "l2"
+
+
+def _interior_point(form: Form, norm: str, mode: Mode, tolerance: float, deadline: float | None) -> Offer:
+    from certlip.solvers.interior_point import solve
+    from certlip.solvers.start import feasible_start
+
+    problem = program(form, norm)
+    found = solve(problem, mode=mode, tolerance=tolerance, deadline=deadline)
+    inside = dict(zip(("metric", "multipliers"), feasible_start(problem), strict=True))
+    ratio = max(found.lower, 0.0) / found.objective if found.objective > 0 else 1.0
+    details = {
+        "status": found.status,
+        "iterations": found.iterations,
+        "gap": max(0.0, 1.0 - float(np.sqrt(ratio))),
+        "lower": float(np.sqrt(max(found.lower, 0.0))),
+    }
+    return Offer({"metric": found.metric, "multipliers": found.multipliers}, inside, details)
+
+
+def _first_order(
+    stages: Sequence[Form], norm: str, tolerance: float, deadline: float | None, resume: Any, closed: bool
+) -> Offer:
+    from certlip.solvers.first_order import Search
+    from certlip.solvers.threads import threads_for
+
+    with threads_for(max(size for form in stages for size in form.sizes[1:-1] or (1,))):
+        search = Search(stages, norm)
+        inside = search.closed_form()
+        found = inside if closed else search.run(tolerance, deadline, resume or ())
+    details: dict[str, Any] = {"status": found.status, "iterations": found.iterations}
+    if not closed:
+        details["gap"] = max(0.0, found.gap)
+        details["lower"] = float(np.sqrt(max(found.lower, 0.0)))
+    return Offer(_arrays(stages, found, 1.0), _arrays(stages, inside, 1.1), details, found.resume)
+
+
+def _arrays(stages: Sequence[Form], found: Any, factor: float) -> dict[str, Array]:
+    """One multiplier per neuron where a group shares one; a cut only between stages."""
+    arrays = {"metric": factor * found.metric, "multipliers": factor * found.multipliers}
+    if len(stages) > 1 or not stages[0].is_dense:
+        arrays["cut"] = factor * found.cut
+    elif stages[0].neurons < sum(stages[0].sizes[1:-1]):
+        arrays["multipliers"] = np.concatenate([arrays["multipliers"][index] for index in stages[0].variables])
+    return arrays
+
+
+def proved(stages: Sequence[Form], norm: str, offer: Offer) -> dict[str, Array]:
+    """The first step from the offer towards the interior that proves something."""
+    whole = [_separate(form) for form in stages]
+    arrays: dict[str, Array] = {}
+    for step in _STEPS:
+        arrays = {
+            name: np.maximum(array + step * (offer.inside[name] - array), 0.0) for name, array in offer.arrays.items()
+        }
+        if np.isfinite(prove_stages(whole, norm, arrays)):
+            break
+    return arrays
+
+
+def _separate(form: Form) -> Form:
+    """One multiplier per neuron again: the form that the theorem is about."""
+    if not form.is_dense:
+        return form
+    ends = np.cumsum([0, *form.sizes[1:-1]])
+    return replace(form, variables=tuple(np.arange(*pair) for pair in zip(ends, ends[1:], strict=False)))
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1g} s"
