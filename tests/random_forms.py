@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from certlip.proofs.form import Form
@@ -18,13 +20,14 @@ def random_form(
 ) -> Form:
     """Groups with these numbers of frequencies and rows; every group reads the one before it and perhaps others.
 
-    slopes: each row's pair is drawn from this interval, (0, 1) for all where it is None; on several levels they are widened by 0. share: rows of a group share
+    slopes: each row's pair is drawn from this interval, (0, 1) for all where it is None; on several levels they are
+    widened by 0. share: rows of a group share
     multipliers (and slopes). The output has the frequencies of the last group.
     """
     frequencies, rows = (*levels, levels[-1]), (*sizes, outputs)
     ladder = sorted(set(frequencies), reverse=True)
     steps = {
-        (a, b): draw.permutation(np.repeat(np.arange(b), a // b)) for a, b in zip(ladder, ladder[1:], strict=False)
+        (a, b): draw.permutation(np.repeat(np.arange(b), a // b)) for a, b in pairwise(ladder)
     }
 
     def owner(fine: int, coarse: int) -> np.ndarray:

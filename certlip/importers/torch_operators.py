@@ -20,8 +20,9 @@ OPERATORS = frozenset(
     minimum mish mm mul mul_ mv narrow native_batch_norm native_group_norm native_layer_norm ne neg norm
     numpy_T ones ones_like outer pad permute pixel_shuffle pixel_unshuffle pow prelu prod reciprocal relu
     relu6 relu6_ relu_ repeat reshape rms_norm rsqrt rsub scalar_tensor scaled_dot_product_attention
-    select selu selu_ sigmoid sigmoid_ sign silu silu_ sin size slice softmax softplus split
+    select selu selu_ sigmoid sigmoid_ sign silu silu_ sin size slice softmax softplus sort split
     split_with_sizes sqrt square squeeze squeeze_ stack std sub sub_ sum sym_numel sym_size sym_stride t
+    topk
     tanh tanh_ tensor_split tile to transpose tril triu type_as unbind unflatten unsqueeze unsqueeze_
     upsample_bilinear2d upsample_nearest2d var vdot view view_as where zeros zeros_like
     """.split()  # noqa: SIM905

@@ -13,7 +13,7 @@ from certlip.proofs.neuron_form import neuron_form, obstacle
 
 @dataclass(frozen=True)
 class EclipseFast(Certifier):
-    """One multiplier per layer, as large as the layers before it allow; never worse than the norm product on a chain."""
+    """One multiplier per layer, as large as the layers before allow; never worse than the norm product on a chain."""
 
     name: ClassVar[str] = "eclipse-fast"
     summary: ClassVar[str] = "LipSDP multipliers in closed form, layer by layer: seconds at any depth"

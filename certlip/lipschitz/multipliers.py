@@ -1,10 +1,11 @@
-"""From forms to multipliers that prove a bound: choose an engine, run it, move its offer inside until the proof holds."""
+"""From forms to multipliers that prove a bound: choose an engine, run it, move its offer inside until a proof holds."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -69,16 +70,16 @@ def propose(
 
 def choose(stages: Sequence[Form], norm: str) -> tuple[Engine, str]:
     """The engine expected to be quicker, and why in one line."""
-    from certlip.solvers import cost
+    from certlip.solvers import cost, first_order_cost
 
     neurons = sum(form.neurons for form in stages)
-    first = cost.first_order(stages)
+    first = first_order_cost.search(stages)
     if len(stages) > 1 or not stages[0].is_dense:
         return "first order", f"first order: {neurons} multipliers over frequencies, about {_duration(first)}"
     order = stages[0].sizes[0] + neurons
     if order > _INTERIOR_ORDER:
         return "first order", f"first order: {neurons} neurons, about {_duration(first)}; too many for interior point"
-    second = cost.interior_point(program(stages[0], norm))
+    second = cost.seconds(program(stages[0], norm))
     if second < first:
         return "interior point", f"interior point: {neurons} neurons, about {_duration(second)}"
     reason = f"about {_duration(first)} where the interior point needs {_duration(second)}"
@@ -87,15 +88,15 @@ def choose(stages: Sequence[Form], norm: str) -> tuple[Engine, str]:
 
 def engine_seconds(stages: Sequence[Form], norm: str, engine: Engine) -> float:
     """Expected time of an engine on these forms, the proof included."""
-    from certlip.solvers import cost
+    from certlip.solvers import cost, first_order_cost
 
     if engine == "closed form":
-        return cost.sweep(stages)
+        return first_order_cost.sweep(stages)
     order = stages[0].sizes[0] + stages[0].neurons
-    by_ascent = cost.first_order(stages)
+    by_ascent = first_order_cost.search(stages)
     if engine == "first order" or len(stages) > 1 or not stages[0].is_dense or order > _INTERIOR_ORDER:
         return by_ascent
-    by_interior_point = cost.interior_point(program(stages[0], norm))
+    by_interior_point = cost.seconds(program(stages[0], norm))
     return by_interior_point if engine == "interior point" else min(by_ascent, by_interior_point)
 
 
@@ -179,7 +180,7 @@ def _separate(form: Form) -> Form:
     if not form.is_dense:
         return form
     ends = np.cumsum([0, *form.sizes[1:-1]])
-    return replace(form, variables=tuple(np.arange(*pair) for pair in zip(ends, ends[1:], strict=False)))
+    return replace(form, variables=tuple(np.arange(*pair) for pair in pairwise(ends)))
 
 
 def _duration(seconds: float) -> str:

@@ -19,7 +19,7 @@ class TorusLipSDP(Certifier):
     summary: ClassVar[str] = "semidefinite program over channels in the frequency domain, for convolutional networks"
     cost: ClassVar[int] = 20
 
-    tolerance: float = 1e-6
+    tolerance: float = 2e-6
 
     def supports(self, graph: Graph, norm: str) -> str | None:
         return torus_obstacle(graph)

@@ -13,8 +13,8 @@ from certlip.solvers.lbfgs import LBFGS
 from certlip.solvers.low_rank import Multipliers, VectorNetwork
 from certlip.solvers.network import Tensor
 
-_FIRST_STEPS = 50
-"""Steps on all frequencies, after which those without energy are left out."""
+_STEPS = 25
+"""Steps between two looks at the energies of the frequencies."""
 
 _NEGLIGIBLE = 1e-7
 """The share of the energy below which a frequency is left out of the search (never out of the result)."""
@@ -53,15 +53,18 @@ class Ascent:
         self._follow(vectors, start)
         self.steps, self.settled = 0, False
 
-    def run(self, stop: Callable[[], bool]) -> Multipliers:
-        """Climb until nothing moves (`settled`) or `stop` says so, and name the multipliers there."""
-        if self._kept is None and max(self._stages[0].frequencies) > 1:
-            self.steps += self._climb.run(_FIRST_STEPS, self._wanted, stop).steps
-            self._leave_out_silent()
+    def run(self, late: Callable[[], bool], due: Callable[[], bool]) -> Multipliers:
+        """Climb until nothing moves (`settled`), it is too `late`, or a look at the gap is `due`; name the multipliers.
+
+        `due` is asked between runs of steps only: a look costs as much as many of them.
+        """
         while True:
-            moved = self._climb.run(_FIRST_STEPS, self._wanted, stop)
+            moved = self._climb.run(_STEPS, self._wanted, late)
             self.steps, self.settled = self.steps + moved.steps, moved.settled
-            if moved.settled or stop():
+            if moved.settled or late():
+                return self._vectors.multipliers(self._climb.point)
+            self._leave_out_silent()
+            if due():
                 return self._vectors.multipliers(self._climb.point)
 
     def directions(self) -> tuple[tuple[Tensor, ...], ...]:
@@ -102,7 +105,10 @@ class Ascent:
         self._climb = LBFGS(vectors.loss, vectors.start() if start is None else start)
 
     def _leave_out_silent(self) -> None:
-        form = self._stages[0]
+        """Once most frequencies carry next to no energy, go on without them."""
+        form = self._vectors.networks[0].form
+        if form.frequencies[-1] == 1:
+            return
         share = np.zeros(form.frequencies[-1])
         signals = self._vectors.multipliers(self._climb.point).signals[0]
         for owner, values in zip(owners(form), signals, strict=False):
@@ -110,13 +116,13 @@ class Ascent:
             used = owner >= 0
             np.maximum.at(share, owner[used], energy[used] / max(energy.sum(), 1e-300))
         keep = share > _NEGLIGIBLE
-        if keep.all():
+        if 2 * keep.sum() > len(keep):
             return
-        smaller, self._kept = restricted(form, keep)
+        smaller, kept = restricted(form, keep)
         parts = self._vectors.parts(self._climb.point)
-        parts[0] = [
-            part[torch.as_tensor(rows, device=part.device)] for part, rows in zip(parts[0], self._kept, strict=False)
-        ]
+        parts[0] = [part[torch.as_tensor(rows, device=part.device)] for part, rows in zip(parts[0], kept, strict=False)]
+        before = self._kept
+        self._kept = kept if before is None else [old[rows] for old, rows in zip(before, kept, strict=True)]
         vectors = self._network((smaller, *self._stages[1:]))
         self._follow(vectors, torch.cat([part.flatten() for stage in parts for part in stage]))
 

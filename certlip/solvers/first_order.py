@@ -83,10 +83,10 @@ class Search:
             return deadline is not None and time.monotonic() >= deadline
 
         def due() -> bool:
-            return late() or time.monotonic() - looked > _CLIMB * look
+            return time.monotonic() - looked > _CLIMB * look
 
         while True:
-            point = ascent.run(due)
+            point = ascent.run(late, due)
             began = time.monotonic()
             self._steps, self._resume = ascent.steps, ascent.directions()
             self._consider(point)

@@ -16,6 +16,7 @@ Memory is ``O(n^2)``.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from certlip.solvers.cone import ConeProgram
+from certlip.solvers.cost import memory
 from certlip.solvers.newton import Point, factorised, inverse, step
 from certlip.solvers.primal import feasible_factor, thin_factor
 from certlip.solvers.problem import Array, LipSDP, Mode, Proposal, Status
@@ -45,12 +47,15 @@ def solve(
     deadline: float | None = None,
     start: tuple[Array, Array] | None = None,
     want_primal: bool = False,
+    memory_limit: float | None = None,
 ) -> Proposal:
     """Minimise the squared Lipschitz bound of ``problem`` over all multipliers (or one per layer).
 
     ``tolerance`` is the relative duality gap to reach; ``deadline`` a value of ``time.monotonic()``, looked
     at several times in an iteration; ``start`` a witness ``(metric, T)`` that the result will not be worse
-    than (up to the last step below), ignored unless it is strictly feasible for ``problem``.
+    than (up to the last step below), ignored unless it is strictly feasible for ``problem``; ``want_primal``
+    asks for ``Proposal.primal``. Raises ``MemoryError`` before allocating anything where ``memory(problem)``
+    exceeds ``memory_limit`` bytes.
 
     The witness returned is positive definite in floating point on the original data, with a relative slack of
     about ``size^2`` units of roundoff: a point from early in the iteration is mixed in with a share of
@@ -59,23 +64,33 @@ def solve(
     metric, which leaves ``M`` singular.
     """
     began = time.monotonic()
+    need = memory(problem)
+    if memory_limit is not None and need > memory_limit:
+        raise MemoryError(
+            f"the interior-point method needs about {need / 1e9:.2g} GB for {problem.size} inputs and neurons, "
+            f"more than the {memory_limit / 1e9:.2g} GB it may use"
+        )
     reduction = reduce(problem, mode)
     reduced = reduction.reduced
+    primal = None
     threads = 1 if reduced.size < ONE_THREAD_BELOW else None
-    with libraries().limit(limits=threads, user_api="blas"):
+    with libraries().limit(limits=threads, user_api="blas"), np.errstate(all="ignore"):
         if not reduced.C.any():
             metric, T = reduction.lift(np.zeros(reduced.inputs), np.zeros(reduced.neurons))
-            return Proposal(metric, T, 0.0, 0.0, 0, time.monotonic() - began, "solved")
-        cone, y, best = _begin(reduction, mode, start)
+            primal = np.zeros((problem.size, 0)) if want_primal else None
+            return Proposal(metric, T, 0.0, 0.0, 0, time.monotonic() - began, "solved", primal)
+        begin = _begin(reduction, mode, start)
+        if begin is None:
+            metric, T = np.full(problem.inputs, np.inf), np.ones(problem.neurons)
+            return Proposal(metric, T, np.inf, 0.0, 0, time.monotonic() - began, "stalled", primal)
+        cone, y, best = begin
         path = follow(cone, _far_point(cone, y), best, tolerance, _pause(deadline))
         metric, T = _slightly_inside(reduction, cone, path)
         factor = cone.D[:, None] * path.factor_X
-        lower = float(np.linalg.norm(reduced.C @ feasible_factor(reduced, mode, factor)) ** 2)
-        lower = float(np.ldexp(lower, 2 * reduction.power))
-        primal = None
+        lower = _value(reduced.C, feasible_factor(reduced, mode, factor), reduction.power)
         if want_primal:
             primal = feasible_factor(problem, mode, reduction.lift_factor(thin_factor(factor)))
-            lower = max(lower, float(np.linalg.norm(problem.C @ primal) ** 2))
+            lower = max(lower, _value(problem.C, primal, 0))
     seconds = time.monotonic() - began
     return Proposal(metric, T, problem.objective(metric), lower, path.iterations, seconds, path.status, primal)
 
@@ -97,9 +112,7 @@ class OutOfTime(Exception):
     """The deadline has passed."""
 
 
-def follow(
-    cone: ConeProgram, point: Point | None, best: Array, tolerance: float, pause: Callable[[], None]
-) -> Path:
+def follow(cone: ConeProgram, point: Point | None, best: Array, tolerance: float, pause: Callable[[], None]) -> Path:
     """Follow the central path from ``point`` to a relative gap of ``tolerance``.
 
     ``best`` is a feasible ``y`` known already; ``pause`` raises ``OutOfTime`` when it is time to stop.
@@ -150,8 +163,8 @@ def _far_point(cone: ConeProgram, y: Array) -> Point | None:
 
 def _begin(
     reduction: Reduction, mode: Mode, start: tuple[Array, Array] | None
-) -> tuple[ConeProgram, Array, Array]:
-    """The program in good coordinates, ``y`` to begin with, and the best ``y`` known.
+) -> tuple[ConeProgram, Array, Array] | None:
+    """The program in good coordinates, ``y`` to begin with, and the best ``y`` known; ``None`` if the bound overflows.
 
     A good ``start`` is near the boundary, a poor place to begin. Multipliers that fall from layer to layer move it
     inwards, for they shrink what couples a layer to the next one. With a start 1 % above the optimum a metric
@@ -165,6 +178,8 @@ def _begin(
         inside = INWARDS * given[0], INWARDS ** (1.0 - depth) * given[1]
         if factorised(reduced.matrix(*inside)) is not None:
             first = inside
+    if not np.isfinite(first[0]).all():
+        return None
     cone = ConeProgram.scaled(reduced, mode, *first)
     y = best = cone.variables(*first)
     if given is not None:
@@ -209,10 +224,14 @@ def _slightly_inside(reduction: Reduction, cone: ConeProgram, path: Path) -> tup
     return feasible_start(reduction.original)
 
 
+def _value(C: Array, F: Array, power: int) -> float:
+    """``|C F|_F^2 4**power``, within the range of floating point."""
+    return min(float(np.ldexp(np.linalg.norm(C @ F) ** 2, 2 * power)), sys.float_info.max)
+
+
 def _pause(deadline: float | None) -> Callable[[], None]:
     def pause() -> None:
         if deadline is not None and time.monotonic() >= deadline:
             raise OutOfTime
 
     return pause
-

@@ -86,10 +86,10 @@ class VectorNetwork:
             return torch.randn(*shape, generator=generator, dtype=torch.float64).to(self.device)
 
         directions: list[Tensor] = []
-        energy, output = self._energy, None
+        energy, output = self._energy, self._energy
         for position, (network, rank) in enumerate(zip(self.networks, self.ranks, strict=True)):
             entry = self._entries[position]
-            if output is not None:
+            if position:
                 energy = self._exits[position - 1].inner(output, output)
             raw = noise((network.frequencies[0], network.sizes[0], rank))
             values = [_scaled(entry, raw, energy)]
@@ -143,10 +143,10 @@ class _Forward:
         self.owner = owner
         self.stages: list[_Stage] = []
         remaining = iter(directions)
-        energy, output = owner._energy, None
+        energy, output = owner._energy, owner._energy
         for position, network in enumerate(owner.networks):
             entry = owner._entries[position]
-            if output is not None:
+            if position:
                 energy = owner._exits[position - 1].inner(output, output)
             raw = next(remaining)
             norm = _norm(entry, raw)
@@ -164,7 +164,7 @@ class _Forward:
                 stage.values.append(network.middle[k - 1] * signal + size * unit)
             output = network.image(network.hidden + 1, stage.values)
             self.stages.append(stage)
-        self.output: Tensor = output
+        self.output = output
         self.value = (self.output * self.output).sum()
 
     def backward(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:

@@ -54,49 +54,54 @@ class Point:
         return 1.0 / float(np.max(self.S.diagonal() * self.Z.diagonal()))
 
 
+@dataclass(frozen=True, eq=False)
+class System:
+    """The positive definite system for ``dy``, factorised after scaling it to a unit diagonal."""
+
+    matrix: Array
+    factor: Array
+    jacobi: Array
+
+    @classmethod
+    def at(cls, cone: ConeProgram, p: Point, VX: Array, VZ: Array) -> System | None:
+        """``None`` where rounding leaves it indefinite."""
+        B = cone.schur(p.X, VX, p.Z, VZ)
+        B[np.diag_indices_from(B)] += p.w / p.y
+        jacobi = 1.0 / np.sqrt(B.diagonal())
+        factor = factorised(B * np.outer(jacobi, jacobi))
+        return None if factor is None else cls(B, factor, jacobi)
+
+    def solve(self, right: Array) -> Array:
+        """With one step of iterative refinement."""
+        found = self._substituted(right)
+        return found + self._substituted(right - self.matrix @ found)
+
+    def _substituted(self, right: Array) -> Array:
+        found: Array = self.jacobi * lapack.dpotrs(self.factor, self.jacobi * right, lower=1)[0]
+        return found
+
+
 def step(cone: ConeProgram, p: Point, VX: Array, pause: Callable[[], None]) -> Point | None:
     """The next point, or ``None`` where rounding leaves no direction or no step.
 
     ``pause`` is called between the expensive parts; what it raises ends the step.
     """
-    mu, Z = p.mu, p.Z
-    VZ = cone.times(Z)
+    VZ = cone.times(p.Z)
     pause()
-    B = cone.schur(p.X, VX, Z, VZ)
-    B[np.diag_indices_from(B)] += p.w / p.y
-    jacobi = 1.0 / np.sqrt(B.diagonal())
-    pause()
-    factor = factorised(B * np.outer(jacobi, jacobi))
-    if factor is None:
+    system = System.at(cone, p, VX, VZ)
+    if system is None:
         return None
-
-    def solved(right: Array) -> Array:
-        dy: Array = jacobi * lapack.dpotrs(factor, jacobi * right, lower=1)[0]
-        return dy + jacobi * lapack.dpotrs(factor, jacobi * (right - B @ dy), lower=1)[0]
-
     pause()
-    dy = solved(-cone.cost)
-    dw = -p.w - p.w / p.y * dy
-    dX = _primal_direction(cone.combination_times(dy, p.X, VX), Z, -p.X)
+    target, second, second_y = _predicted(cone, p, VX, system, pause)
     pause()
-    primal = min(1.0, to_boundary(p.factor_X, dX, rough=True), to_zero(p.w, dw))
-    dual = min(1.0, to_boundary(p.factor_S, cone.combination(dy), rough=True), to_zero(p.y, dy))
-    reached = np.vdot(p.X, p.S) + primal * np.vdot(dX, p.S) + dual * np.vdot(cone.adjoint(p.X, VX), dy)
-    VdX = cone.times(dX)
-    reached += primal * dual * (cone.adjoint(dX, VdX) @ dy) + (p.y + dual * dy) @ (p.w + primal * dw)
-    centring = max(float(reached) / (mu * p.order), 0.0) ** max(1.0, 3.0 * min(primal, dual) ** 2)
-    target = float(np.clip(centring, 1e-6, MOST_CENTRING if min(primal, dual) > 0.1 else 1.0)) * mu
-    second = cone.combination_times(dy, dX, VdX)  # dS dX
-    del dX, VdX
-    pause()
-    second_y = dw * dy / p.y
-    right = target * (cone.adjoint(Z, VZ) + 1.0 / p.y) - cone.cost - second_y
-    dy = solved(right - cone.adjoint_of_product(np.ascontiguousarray(second.T), Z, VZ))
+    right = target * (cone.adjoint(p.Z, VZ) + 1.0 / p.y) - cone.cost - second_y
+    dy = system.solve(right - cone.adjoint_of_product(np.ascontiguousarray(second.T), p.Z, VZ))
     dw = target / p.y - p.w - second_y - p.w / p.y * dy
+    del system, VZ
     pause()
     second += cone.combination_times(dy, p.X, VX)
-    dX = _primal_direction(second, Z, target * Z - p.X)
-    del second, VZ, B, factor
+    dX = _primal_direction(second, p.Z, target * p.Z - p.X)
+    del second
     pause()
     primal = min(to_boundary(p.factor_X, dX), to_zero(p.w, dw))
     dual = min(to_boundary(p.factor_S, cone.combination(dy)), to_zero(p.y, dy))
@@ -104,9 +109,25 @@ def step(cone: ConeProgram, p: Point, VX: Array, pause: Callable[[], None]) -> P
     return _moved(cone, p, (dX, dw, min(1.0, share * primal)), (dy, min(1.0, share * dual)))
 
 
-def _moved(
-    cone: ConeProgram, p: Point, primal: tuple[Array, Array, float], dual: tuple[Array, float]
-) -> Point | None:
+def _predicted(
+    cone: ConeProgram, p: Point, VX: Array, system: System, pause: Callable[[], None]
+) -> tuple[float, Array, Array]:
+    """What the predictor tells: the target to aim at next, its ``dS dX`` and its ``dw dy/y``."""
+    dy = system.solve(-cone.cost)
+    dw = -p.w - p.w / p.y * dy
+    dX = _primal_direction(cone.combination_times(dy, p.X, VX), p.Z, -p.X)
+    pause()
+    primal = min(1.0, to_boundary(p.factor_X, dX, rough=True), to_zero(p.w, dw))
+    dual = min(1.0, to_boundary(p.factor_S, cone.combination(dy), rough=True), to_zero(p.y, dy))
+    VdX = cone.times(dX)
+    reached = float(np.vdot(p.X, p.S) + primal * np.vdot(dX, p.S) + (p.y + dual * dy) @ (p.w + primal * dw))
+    reached += dual * float(cone.adjoint(p.X, VX) @ dy + primal * cone.adjoint(dX, VdX) @ dy)
+    centring = max(reached / (p.mu * p.order), 0.0) ** max(1.0, 3.0 * min(primal, dual) ** 2)
+    centring = float(np.clip(centring, 1e-6, MOST_CENTRING if min(primal, dual) > 0.1 else 1.0))
+    return centring * p.mu, cone.combination_times(dy, dX, VdX), dw * dy / p.y
+
+
+def _moved(cone: ConeProgram, p: Point, primal: tuple[Array, Array, float], dual: tuple[Array, float]) -> Point | None:
     """The step lengths are estimates: the factorisations decide."""
     dX, dw, length = primal
     for _ in range(30):

@@ -53,9 +53,7 @@ class LipSDP:
         if self.inputs < 1 or any(size < 1 for size in layers):
             raise ValueError("a network needs at least one input and no empty layer")
         if V.shape != (neurons, self.inputs + neurons) or C.ndim != 2 or C.shape[1] != V.shape[1]:
-            raise ValueError(
-                f"{self.inputs} inputs and {neurons} neurons do not fit V {V.shape} and C {C.shape}"
-            )
+            raise ValueError(f"{self.inputs} inputs and {neurons} neurons do not fit V {V.shape} and C {C.shape}")
         a, b = (np.broadcast_to(np.asarray(s, dtype=np.float64), (neurons,)).copy() for s in (self.a, self.b))
         if not all(np.isfinite(array).all() for array in (V, C, a, b)):
             raise ValueError("weights and slopes must be finite")
@@ -123,7 +121,9 @@ class Proposal:
 
     @property
     def gap(self) -> float:
-        """``(objective - lower) / objective``, zero for a constant network."""
+        """``(objective - lower) / objective``, zero for a constant network, one without a finite bound."""
+        if not np.isfinite(self.objective):
+            return 1.0
         return (self.objective - self.lower) / self.objective if self.objective > 0 else 0.0
 
 

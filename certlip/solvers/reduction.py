@@ -13,6 +13,7 @@ from certlip.solvers.start import NEGLIGIBLE, bordered
 
 RANK_TOLERANCE = 1e-12  # what of a row, of length one, counts as rounding
 
+
 @dataclass(frozen=True, eq=False)
 class Reduction:
     """A smaller program with the same optimal value, and the way back to a witness for the original.

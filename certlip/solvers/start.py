@@ -8,7 +8,9 @@ that ``M > 0`` holds with room for rounding.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
@@ -19,6 +21,7 @@ from certlip.solvers.problem import Array, LipSDP, Mode, add_multipliers
 SLACK = 1.05
 # A multiplier that nothing asks for still has to be positive; this is its size next to those that matter.
 NEGLIGIBLE = 1e-12
+SMALLEST = 1e-280  # of any multiplier, lest it vanish in the range of floating point
 
 
 def feasible_start(problem: LipSDP, *, mode: Mode = "layer") -> tuple[Array, Array]:
@@ -26,12 +29,18 @@ def feasible_start(problem: LipSDP, *, mode: Mode = "layer") -> tuple[Array, Arr
 
     ``T`` is constant on each layer in mode ``"layer"``; mode ``"neuron"`` also tries multipliers that balance
     what a neuron receives against what is asked of it. Dead neurons, zero layers and slopes with ``a = b``
-    are allowed.
+    are allowed. Where the bound leaves the range of floating point, the metric returned is infinite.
     """
-    candidates = [backward_sweep(problem), forward_sweep(problem)]
+    sweeps: list[Callable[[LipSDP], tuple[Array, Array]]] = [backward_sweep, forward_sweep]
     if mode == "neuron":
-        candidates.append(backward_sweep(problem, balanced=True))
-    return min(candidates, key=lambda candidate: problem.objective(candidate[0]))
+        sweeps.append(partial(backward_sweep, balanced=True))
+    best = np.full(problem.inputs, np.inf), np.ones(problem.neurons)
+    for sweep in sweeps:
+        with np.errstate(all="ignore"), suppress(np.linalg.LinAlgError, ValueError):
+            metric, T = sweep(problem)
+            if np.isfinite(T).all() and problem.objective(metric) < problem.objective(best[0]):
+                best = metric, T
+    return best
 
 
 def backward_sweep(problem: LipSDP, *, balanced: bool = False) -> tuple[Array, Array]:
@@ -57,14 +66,14 @@ def backward_sweep(problem: LipSDP, *, balanced: bool = False) -> tuple[Array, A
         weights = _balance(K, incoming) if balanced else np.ones(rows.size)
         least = _largest_eigenvalue(K / np.sqrt(np.outer(weights, weights)))
         # Relative to what is asked here, not to other layers: theirs may be many orders of magnitude larger.
-        floor = NEGLIGIBLE * (float(np.abs(K).max()) or later) or 1.0
+        floor = max(NEGLIGIBLE * (float(np.abs(K).max()) or later) or 1.0, SMALLEST)
         twice = max(least, floor) * _overshoot(problem.a[block], problem.b[block], incoming) * weights
         T[block], later = 0.5 * twice, float(twice.max())
         factor = bordered(factor, coupling, np.diag(twice) - K)
         order = np.concatenate((order, rows))
         add_multipliers(M, problem.V[block], problem.a[block], problem.b[block], T[block], rows)
     coupling = solve_triangular(factor, M[order, :n0], lower=True, check_finite=False)
-    floor = NEGLIGIBLE * float(np.abs(M[:n0, :n0]).max()) or 1.0
+    floor = max(NEGLIGIBLE * float(np.abs(M[:n0, :n0]).max()) or 1.0, SMALLEST)
     return _least_metric(problem, coupling.T @ coupling - M[:n0, :n0], floor), T
 
 
@@ -88,7 +97,7 @@ def forward_sweep(problem: LipSDP) -> tuple[Array, Array]:
         gain = V @ S[:end, :end]
         sigma = _largest_eigenvalue(gain @ V.T)
         wanted = sigma * np.maximum(r, 1e-3 * steepest) * np.maximum(steepest, SLACK * r)
-        earlier = max(float(wanted.max()), NEGLIGIBLE * (sigma * float(steepest.max()) ** 2 or earlier))
+        earlier = max(float(wanted.max()), NEGLIGIBLE * (sigma * float(steepest.max()) ** 2 or earlier), SMALLEST)
         twice[block] = 1.0 / earlier
         R = r * np.sqrt(twice[block])
         lift = np.linalg.cholesky(np.eye(R.size) - R[:, None] * (gain @ V.T) * R)
@@ -98,7 +107,7 @@ def forward_sweep(problem: LipSDP) -> tuple[Array, Array]:
         rows = slice(end, n0 + block.stop)
         S[rows, :end], S[:end, rows] = cross, cross.T
         S[rows, rows] = cross @ V.T * m + np.diag(1.0 / twice[block])
-    rho = SLACK * _largest_eigenvalue(problem.C @ S @ problem.C.T) or 1.0
+    rho = max(SLACK * _largest_eigenvalue(problem.C @ S @ problem.C.T) or 1.0, SMALLEST)
     return np.full(n0, rho), rho * twice / 2
 
 

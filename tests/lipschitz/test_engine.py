@@ -14,9 +14,10 @@ from certlip.graph import Graph, Node
 from certlip.lipschitz import LipSDP, Spectral, best, bound_output, certifiers
 from certlip.lipschitz.certifier import Certifier, Witness
 from certlip.lipschitz.engine import methods, run
-from certlip.lipschitz.lipsdp import SharedMultipliers
+from certlip.lipschitz.shared import SharedMultipliers
 from certlip.ops import Dense, MaxPool, Relu
 from certlip.proofs import LIPSCHITZ_PROOFS
+from certlip.proofs.neuron_form import neuron_form
 from certlip.properties import Output, select
 
 ALL = Output("all")
@@ -75,9 +76,9 @@ def test_the_best_bound_is_the_smallest_proved(norm):
 
 
 def test_an_unsupported_graph_is_reported_not_bounded():
-    graph = network().append(MaxPool(np.array([[0, 1]]), (3,)))
+    graph = network().append(MaxPool(np.array([[0, 1] * 40]), (3,)))
     bounds = {bound.method: bound for bound in bound_output(graph, ALL, "l2", "all")}
-    assert not bounds["lipsdp"].proved and "maximum" in bounds["lipsdp"].note and bounds["lipsdp"].value == np.inf
+    assert not bounds["lipsdp"].proved and "maximum of 80" in bounds["lipsdp"].note and bounds["lipsdp"].value == np.inf
     assert bounds["spectral"].proved and "no bound by lipsdp" in repr(bounds["lipsdp"])
 
 
@@ -135,11 +136,13 @@ def test_a_search_that_breaks_off_is_reported(error):
 def test_shared_multipliers_serve_every_pair(norm):
     raw = network(2)
     whole = select(raw, ALL)
-    shared = SharedMultipliers(whole, norm, LipSDP().propose(whole, norm, None))
+    shared = SharedMultipliers((neuron_form(whole),), LipSDP().propose(whole, norm, None).arrays)
     rng = np.random.default_rng(0)
     for output in (Output.pair(0, 1), Output.pair(1, 2), Output.logit(0)):
         graph = select(raw, output)
-        value = LipSDP().prove(graph, norm, shared.witness(graph))
+        row = np.zeros(3)
+        row[list(output.indices)] = (1.0, -1.0)[: len(output.indices)]
+        value = LipSDP().prove(graph, norm, shared.witness(row, (neuron_form(graph),), norm))
         own = LipSDP().prove(graph, norm, LipSDP().propose(graph, norm, None))
         assert own * (1 - 1e-6) <= value < np.inf
         assert steepest_secant(graph, norm, rng, points=8) <= value * (1 + 1e-9)

@@ -27,6 +27,8 @@ def ints(*values):
 # name: (operator, input shape, constants, attributes, first opset, last opset, options of `single`)
 # fmt: off
 CASES = {
+    "top k": ("TopK", (1, 5), [ints(3)], {}, 10, 99, {"outputs": 2}),
+    "top k smallest": ("TopK", (4, 3), [ints(4)], {"axis": 0, "largest": 0}, 11, 99, {"outputs": 2}),
     "matmul": ("MatMul", (2, 3), [r(3, 4)]),
     "matmul left": ("MatMul", (3, 4), [r(2, 3)], {}, 8, 99, {"at": 1}),
     "matmul vector": ("MatMul", (3,), [r(3, 4)]),

@@ -2,61 +2,18 @@
 
 import os
 import time
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from solver_programs import chain, holds, random_chain, residual, smallest_relative_eigenvalue
 
-from certlip.solvers import LipSDP, Proposal, conic, feasible_start, interior_point
+from certlip.solvers import LipSDP, conic, feasible_start, interior_point
 from certlip.solvers.cone import ConeProgram
+from certlip.solvers.reduction import reduce
 
 DATA = Path(os.environ.get("CERTLIP_REFERENCE_DATA", Path(__file__).parents[2] / "../shared/data"))
 SLOPES = {"relu": (0.0, 1.0), "abs": (-1.0, 1.0), "leaky": (0.1, 1.0), "sigmoid": (0.0, 0.25)}
-
-
-def chain(*weights, a=0.0, b=1.0, norm="l2"):
-    n0, sizes = weights[0].shape[1], [W.shape[0] for W in weights[:-1]]
-    V, C = np.zeros((sum(sizes), n0 + sum(sizes))), np.zeros((weights[-1].shape[0], n0 + sum(sizes)))
-    row = column = 0
-    for W in weights[:-1]:
-        V[row : row + W.shape[0], column : column + W.shape[1]] = W
-        row, column = row + W.shape[0], column + W.shape[1]
-    C[:, column:] = weights[-1]
-    return LipSDP(V, C, n0, a, b, tuple(sizes), norm)
-
-
-def random_chain(seed, sizes, **options):
-    rng = np.random.default_rng(seed)
-    return chain(*(rng.standard_normal((o, i)) / np.sqrt(i) for i, o in pairwise(sizes)), **options)
-
-
-def residual(seed, width, depth, a=0.0, b=1.0, norm="l2"):
-    """``y <- y + G phi(W y)``, ``depth`` times, then one linear row: every layer sees all earlier ones."""
-    rng = np.random.default_rng(seed)
-    n = width * (depth + 1)
-    V, state = np.zeros((width * depth, n)), np.eye(width, n)
-    for k in range(depth):
-        rows = slice(width * k, width * (k + 1))
-        V[rows] = rng.standard_normal((width, width)) / np.sqrt(width) @ state
-        state[:, width * (k + 1) : width * (k + 2)] += 0.5 * rng.standard_normal((width, width))
-    return LipSDP(V, rng.standard_normal((2, width)) @ state, width, a, b, (width,) * depth, norm)
-
-
-def smallest_relative_eigenvalue(problem: LipSDP, metric, T):
-    M = problem.matrix(metric, T)
-    scale = 1 / np.sqrt(np.diag(M))
-    return np.linalg.eigvalsh(M * np.outer(scale, scale))[0]
-
-
-def holds(problem: LipSDP, proposal: Proposal):
-    """The proposal is strictly feasible, its numbers are about itself, and it cannot be below the optimum."""
-    assert np.all(proposal.metric >= 0) and np.all(proposal.multipliers >= 0)
-    assert proposal.metric.shape == (problem.inputs,) and proposal.multipliers.shape == (problem.neurons,)
-    assert smallest_relative_eigenvalue(problem, proposal.metric, proposal.multipliers) > 0
-    assert proposal.objective == problem.objective(proposal.metric)
-    assert proposal.objective >= proposal.lower * (1 - 1e-9)
-    return True
 
 
 def reference(name):
@@ -229,6 +186,44 @@ def test_a_start_does_not_move_the_optimum():
         assert interior_point.solve(problem, start=start).objective == pytest.approx(best.objective, rel=1e-7)
 
 
+def test_a_good_start_saves_iterations_and_is_not_made_worse():
+    problem = random_chain(10, (12,) * 21)
+    fresh = interior_point.solve(problem)
+    rough = interior_point.solve(problem, tolerance=1e-2)
+    warm = interior_point.solve(problem, start=(rough.metric, rough.multipliers))
+    assert warm.iterations <= 0.8 * fresh.iterations
+    assert warm.objective == pytest.approx(fresh.objective, rel=1e-6) and holds(problem, warm)
+
+
+def test_a_deadline_is_kept_within_an_iteration():
+    problem = random_chain(17, (10, 400, 400, 5))
+    begun = time.monotonic()
+    interior_point.solve(problem, deadline=begun)
+    least = time.monotonic() - begun  # reductions, closed form and the last step inwards
+    for allowed in (0.3, 0.6):
+        begun = time.monotonic()
+        proposal = interior_point.solve(problem, deadline=begun + allowed)
+        assert time.monotonic() - begun < allowed + 3 * least + 0.5
+        assert proposal.status == "deadline" and holds(problem, proposal)
+
+
+def test_redundant_inputs_are_removed():
+    """The first layer has rank two, and in a residual network all layers see the input through it."""
+    rng = np.random.default_rng(18)
+    problem = residual(19, 6, 3)
+    low = rng.standard_normal((6, 2)) @ np.linalg.qr(rng.standard_normal((40, 2)))[0].T
+    wide = LipSDP(
+        np.concatenate((problem.V[:, :6] @ low, problem.V[:, 6:]), axis=1),
+        np.concatenate((problem.C[:, :6] @ low, problem.C[:, 6:]), axis=1),
+        40, 0, 1, problem.layers,
+    )  # fmt: skip
+    reduction = reduce(wide, "neuron")
+    assert reduction.reduced.inputs == 2
+    proposal = interior_point.solve(wide)
+    assert holds(wide, proposal)
+    assert proposal.objective == pytest.approx(conic.solve(wide).lower, rel=1e-5)
+
+
 def test_bounds_sampled_slopes():
     problem = residual(13, 3, 2, *SLOPES["abs"])
     rng = np.random.default_rng(0)
@@ -305,5 +300,8 @@ def test_schur_complement_equals_dense_traces(norm, mode):
     np.testing.assert_allclose(B, dense, rtol=1e-10, atol=1e-12 * np.abs(dense).max())
     y = rng.standard_normal(len(A))
     np.testing.assert_allclose(cone.adjoint(X, cone.times(X)), [np.vdot(Ak, X) for Ak in A], rtol=1e-10)
+    P = rng.standard_normal(X.shape)
+    found = cone.adjoint_of_product(P, Z, cone.times(Z))
+    np.testing.assert_allclose(found, [np.vdot(Ak, P @ Z) for Ak in A], rtol=1e-8, atol=1e-10 * np.abs(found).max())
     product = cone.combination_times(y, X, cone.times(X))
     np.testing.assert_allclose(product, cone.combination(y) @ X, rtol=1e-8, atol=1e-10)

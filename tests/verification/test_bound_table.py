@@ -30,7 +30,7 @@ def test_lack_of_time_is_told_from_other_reasons(graph):
     class Slow(type(certifier)):
         name = ""
 
-        def seconds_for_start(self, graph, norm):
+        def seconds(self, graph, norm):
             return 1e9
 
     short = run(Slow(), chosen, pair, "l2", time.monotonic() + 10, patient=False)
@@ -54,7 +54,7 @@ def scripted(monkeypatch, *outcomes):
 
     calls, script = [], list(outcomes)
 
-    def fake(certifier, graph, output, norm, deadline, patient=True):
+    def fake(certifier, graph, output, norm, deadline, patient=True, near=None):
         calls.append(certifier.name)
         value, status = script.pop(0)
         note = "" if np.isfinite(value) else "the witness found proves no finite bound; a longer timeout may"

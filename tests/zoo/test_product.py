@@ -18,17 +18,22 @@ from certlip.certificate import Certificate
 from certlip.check import Checker
 from certlip.importers import load
 from certlip.lipschitz import bound_output, certifiers
-from certlip.properties.outputs import ALL
+from certlip.properties.outputs import ALL, select
 from certlip.verification.certify import Recorder
 
 ZOO = Path(__file__).resolve().parents[2] / "models_zoo"
 STEMS = sorted(path.stem for path in ZOO.glob("*.onnx"))
-METHODS = [name for name, certifier in certifiers().items() if not certifier.is_reference]
-SLOW = {("mnist_conv", "lipsdp"), ("mnist_mlp", "lipsdp")}
+LARGE = {"mnist_conv", "mnist_mlp"}
+
+
+def is_long(stem: str, method: str) -> bool:
+    return method == "lipsdp-conic" or (stem in LARGE and method.startswith(("lipsdp", "eclipse")))
+
+
 CASES = [
-    pytest.param(stem, method, norm, marks=[pytest.mark.long] if (stem, method) in SLOW else [])
+    pytest.param(stem, method, norm, marks=[pytest.mark.long] if is_long(stem, method) else [])
     for stem in STEMS
-    for method in METHODS
+    for method in certifiers()
     for norm in ("l2", "linf")
 ]
 
@@ -58,11 +63,16 @@ def test_the_zoo_is_complete() -> None:
 def test_bound_and_certificate(stem: str, method: str, norm: str, tmp_path: Path) -> None:
     model = load(ZOO / f"{stem}.onnx")
     (bound,) = bound_output(model.graph, ALL, norm, method)
+    if certifiers()[method].supports(select(model.graph, ALL), norm):
+        assert not bound.proved and bound.note
+        return
     assert bound.proved, bound.note
     assert sampled_slope(stem, norm) <= bound.value * (1 + 1e-5)  # the runtime computes in binary32
     if norm == "l2":
         (product,) = bound_output(model.graph, ALL, norm, "spectral")
-        assert method == "gershgorin" or bound.value <= product.value * (1 + 1e-9)
+        # what no theorem orders: dominance may lose, and so may a closed form where branches meet
+        free = method == "gershgorin" or (method.startswith("eclipse-fast") and stem == "digits_residual")
+        assert free or bound.value <= product.value * (1 + 1e-9)
 
     Recorder(model, tmp_path).bound(bound, "bound.json")
     record = tmp_path / "bound.json"
