@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
+from math import prod
 from typing import Any, ClassVar
 
-from threadpoolctl import threadpool_limits
-
 from certlip.graph import Graph
+from certlip.lipschitz.threads import threads_for
 from certlip.proofs import LIPSCHITZ_PROOFS
 from certlip.rigor.rounding import Array, up
 
@@ -71,8 +71,8 @@ class Certifier(ABC):
         another output of the same network has in `resume`."""
 
     def prove(self, graph: Graph, norm: str, witness: Witness) -> float:
-        """Proved upper bound, or infinity. One BLAS thread: on a busy machine two cost far more than they gain."""
-        with threadpool_limits(1, user_api="blas"):
+        """Proved upper bound, or infinity. Small matrices are multiplied on one thread."""
+        with threads_for(max(map(prod, graph.shapes)) if self.theorem == "lipsdp" else 1):
             value = LIPSCHITZ_PROOFS[self.theorem](graph, norm, witness.arrays)
         return up(value * (1.0 + PORTABILITY)) if value > 0 else value
 

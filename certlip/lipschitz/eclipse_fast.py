@@ -9,6 +9,7 @@ from certlip.graph import Graph
 from certlip.lipschitz.certifier import Certifier, Witness
 from certlip.lipschitz.multipliers import engine_seconds, propose
 from certlip.proofs.neuron_form import neuron_form, obstacle
+from certlip.proofs.torus_form import torus_obstacle, torus_stages
 
 
 @dataclass(frozen=True)
@@ -29,3 +30,24 @@ class EclipseFast(Certifier):
 
     def propose(self, graph: Graph, norm: str, deadline: float | None, near: Any = None) -> Witness:
         return propose((neuron_form(graph),), norm, "closed form", deadline=deadline)
+
+
+@dataclass(frozen=True)
+class EclipseFastTorus(Certifier):
+    """The same over channels and frequencies, for images whose neurons are too many to write out."""
+
+    name: ClassVar[str] = "eclipse-fast-torus"
+    summary: ClassVar[str] = "the closed form over channels in the frequency domain, for convolutional networks"
+    cost: ClassVar[int] = 11
+    in_auto: ClassVar[bool] = False  # `lipsdp-torus` starts from it and takes seconds
+    theorem: ClassVar[str] = "lipsdp-torus"
+
+    def supports(self, graph: Graph, norm: str) -> str | None:
+        return torus_obstacle(graph)
+
+    def seconds(self, graph: Graph, norm: str) -> float:
+        """Expected time of the sweep and the proof."""
+        return engine_seconds(torus_stages(graph), norm, "closed form")
+
+    def propose(self, graph: Graph, norm: str, deadline: float | None, near: Any = None) -> Witness:
+        return propose(torus_stages(graph), norm, "closed form", deadline=deadline)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from certlip.lipschitz.certifier import Witness
+from certlip.lipschitz.threads import threads_for
 from certlip.proofs.form import Form
 from certlip.proofs.neuron_form import dense_matrices
 from certlip.proofs.torus import prove_stages
@@ -64,7 +65,8 @@ def propose(
     else:
         offer = _first_order(stages, norm, tolerance, deadline, resume, closed=engine == "closed form")
     details = {"solver": engine, "choice": choice, "mode": mode, "seconds_search": time.monotonic() - began}
-    arrays = proved(stages, norm, offer)
+    with threads_for(largest_block(stages)):
+        arrays = proved(stages, norm, offer)
     return Witness(arrays, {**details, **offer.details}, offer.resume)
 
 
@@ -114,6 +116,11 @@ def program(form: Form, norm: str) -> Program:
     return Program(*dense_matrices(form), form.sizes[0], low, high, form.sizes[1:-1], norm_of(norm))
 
 
+def largest_block(stages: Sequence[Form]) -> int:
+    """Rows of the largest group at one frequency."""
+    return max(size for form in stages for size in (1, *form.sizes[1:-1]))
+
+
 def norm_of(norm: str) -> Norm:
     return "linf" if norm == "linf" else "l2"
 
@@ -139,9 +146,8 @@ def _first_order(
     stages: Sequence[Form], norm: str, tolerance: float, deadline: float | None, resume: Any, closed: bool
 ) -> Offer:
     from certlip.solvers.first_order import Search
-    from certlip.solvers.threads import threads_for
 
-    with threads_for(max(size for form in stages for size in form.sizes[1:-1] or (1,))):
+    with threads_for(largest_block(stages)):
         search = Search(stages, norm)
         inside = search.closed_form()
         found = inside if closed else search.run(tolerance, deadline, resume or ())

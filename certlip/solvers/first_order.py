@@ -26,6 +26,9 @@ _SHARES = np.logspace(-9, 0, 19)
 _FIRST_LOOK, _CLIMB = 0.05, 4.0
 """The gap is looked at after the climb took four times as long as looking did the last time (at first, 50 ms)."""
 
+_FUTILE = 1500
+"""Steps without the gap halving after which the search gives up: the optimum may be met to many digits by then."""
+
 _MANY = 3000
 """From this number of neurons a factorisation is dear: every third share is tried."""
 
@@ -78,6 +81,7 @@ class Search:
 
         ascent = Ascent(self._stages, self._norm, self._device, 1e-6 * tolerance, resume)
         looked, look = time.monotonic(), _FIRST_LOOK
+        landmark, landmark_steps = 1.0, 0
 
         def late() -> bool:
             return deadline is not None and time.monotonic() >= deadline
@@ -96,6 +100,10 @@ class Search:
                 return self._result("solved")
             if late():
                 return self._result("deadline")
+            if self._gap() < 0.5 * landmark:
+                landmark, landmark_steps = self._gap(), self._steps
+            if self._steps - landmark_steps > _FUTILE:
+                return self._result("stalled")
             if ascent.settled and not ascent.refine(self._gap()):
                 return self._result("stalled")
 
