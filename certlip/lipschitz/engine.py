@@ -81,7 +81,7 @@ def run(
         return Bound(certifier.name, norm, output, float("inf"), False, seconds, note=reason, details=details)
     try:
         with np.errstate(all="ignore"):  # what overflows proposes nothing; the proof decides
-            witness = certifier.propose(graph, norm, deadline, near)
+            witness = certifier.propose(graph, norm, deadline, *(() if near is None else (near,)))
     except MemoryError as error:
         note = f"{error or 'there is not enough memory for this method'}; another method may do with less"
         return Bound(certifier.name, norm, output, float("inf"), False, time.monotonic() - began, note=note)
@@ -100,9 +100,11 @@ def prove(certifier: Certifier, graph: Graph, output: Output, norm: str, witness
     if not np.isfinite(value):
         note = "the witness found proves no finite bound; another method or a longer timeout may"
         return Bound(certifier.name, norm, output, float("inf"), False, seconds, note=note, details=details)
+    if "least" in details:
+        details["gap"] = max(0.0, 1.0 - details["least"] / value) if value > 0 else 0.0
     note = ". ".join(str(details[key]) for key in ("choice", "remark") if details.get(key))
     if details.get("status") == "deadline" and "gap" in details:
-        note = f"stopped at the deadline, at most {100 * details['gap']:.2g} % above its optimum"
+        note = f"stopped at the deadline, at most {100 * details['gap']:.2g} % above what any multipliers can prove"
     return Bound(
         certifier.name,
         norm,

@@ -14,6 +14,7 @@ from certlip.lipschitz.certifier import Witness
 from certlip.lipschitz.threads import threads_for
 from certlip.proofs.form import Form
 from certlip.proofs.neuron_form import dense_matrices
+from certlip.proofs.optimality import least_bound
 from certlip.proofs.torus import prove_stages
 from certlip.rigor.rounding import Array
 
@@ -35,7 +36,7 @@ _INTERIOR_ORDER = 4000
 class Offer:
     """Multipliers of a form's stages, unproved, and a point inside the feasible set to move towards.
 
-    details: "gap" is how far the bound is above what any multipliers of this kind could prove, relative.
+    details: "least" is a proved number below every bound that multipliers of this kind could prove (0 for none).
     """
 
     arrays: Mapping[str, Array]
@@ -130,15 +131,13 @@ def _interior_point(form: Form, norm: str, mode: Mode, tolerance: float, deadlin
     from certlip.solvers.start import feasible_start
 
     problem = program(form, norm)
-    found = solve(problem, mode=mode, tolerance=tolerance, deadline=deadline)
+    found = solve(problem, mode=mode, tolerance=tolerance, deadline=deadline, want_primal=True)
     inside = dict(zip(("metric", "multipliers"), feasible_start(problem), strict=True))
-    ratio = max(found.lower, 0.0) / found.objective if found.objective > 0 else 1.0
-    details = {
-        "status": found.status,
-        "iterations": found.iterations,
-        "gap": max(0.0, 1.0 - float(np.sqrt(ratio))),
-        "lower": float(np.sqrt(max(found.lower, 0.0))),
-    }
+    details: dict[str, Any] = {"status": found.status, "iterations": found.iterations, "least": 0.0}
+    if found.primal is not None:
+        ends = np.cumsum([0, *form.sizes[:-1]])
+        signals = [found.primal[None, start:stop] for start, stop in pairwise(ends)]
+        details["least"] = least_bound([form], norm, [signals])
     return Offer({"metric": found.metric, "multipliers": found.multipliers}, inside, details)
 
 
@@ -149,12 +148,12 @@ def _first_order(
 
     with threads_for(largest_block(stages)):
         search = Search(stages, norm)
-        inside = search.closed_form()
-        found = inside if closed else search.run(tolerance, deadline, resume or ())
+        found, inside = search.closed_form(), search.interior()
+        if not closed:
+            found = search.run(tolerance, deadline, resume or ())
     details: dict[str, Any] = {"status": found.status, "iterations": found.iterations}
     if not closed:
-        details["gap"] = max(0.0, found.gap)
-        details["lower"] = float(np.sqrt(max(found.lower, 0.0)))
+        details["least"] = least_bound(stages, norm, found.signals) if found.signals else 0.0
     return Offer(_arrays(stages, found, 1.0), _arrays(stages, inside, 1.1), details, found.resume)
 
 

@@ -71,6 +71,16 @@ class Ascent:
         """Where the signals point now, by stage and group; empty while frequencies are left out."""
         return tuple(tuple(stage) for stage in self._vectors.parts(self._climb.point)) if self._kept is None else ()
 
+    def signals(self, point: Multipliers) -> tuple[tuple[np.ndarray, ...], ...]:
+        """The signals on all frequencies, zero on those left out."""
+        found = [[values.cpu().numpy() for values in stage] for stage in point.signals]
+        if self._kept is not None:
+            for group, rows in enumerate(self._kept[: len(found[0])]):
+                whole = np.zeros((self._stages[0].frequencies[group], *found[0][group].shape[1:]))
+                whole[rows] = found[0][group]
+                found[0][group] = whole
+        return tuple(tuple(stage) for stage in found)
+
     def refine(self, gap: float) -> bool:
         """Set out for a better point: smaller steps, then all frequencies again, then more columns.
 

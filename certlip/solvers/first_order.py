@@ -23,6 +23,12 @@ from certlip.solvers.sweep import Infeasible, Sweep
 _SHARES = np.logspace(-9, 0, 19)
 """How much of the closed form is mixed in, until K is positive definite in floating point."""
 
+_UNUSED = 1e-9
+"""The share of the closed form that a neuron gets which no signal leaves: its best multiplier is zero."""
+
+_CONSTANT = 1e-200
+"""The squared gain that is proved of a stage which is constant but for the rounding of its weights."""
+
 _FIRST_LOOK, _CLIMB = 0.05, 4.0
 """The gap is looked at after the climb took four times as long as looking did the last time (at first, 50 ms)."""
 
@@ -38,7 +44,7 @@ class Witnesses:
     """A solver's offer, to be proved: `metric`, `multipliers` of all stages in a row, `cut` between two stages.
 
     objective: the squared bound that they would prove. lower: the squared gain of feasible signals, below which no
-    multipliers can get; the arithmetic is floating point, each signal being feasible by construction.
+    multipliers can get; the arithmetic is floating point, `proofs.optimality` proves it from the `signals`.
     resume: directions from which a search for the same network with another output may start.
     """
 
@@ -50,6 +56,7 @@ class Witnesses:
     iterations: int
     status: Status
     resume: tuple[tuple[Tensor, ...], ...] = ()
+    signals: tuple[tuple[Array, ...], ...] = ()
 
     @property
     def gap(self) -> float:
@@ -68,11 +75,16 @@ class Search:
         self._steps = 0
         self._resume: tuple[tuple[Tensor, ...], ...] = ()
         self._unit: Tensor | None = None
+        self._signals: tuple[tuple[Array, ...], ...] = ()
 
     def closed_form(self) -> Witnesses:
         """Multipliers without a search (ECLipsE-Fast on any graph), all metrics being constant."""
         self._offer([self._tensor(np.ones(len(form.metric_count))) for form in self._stages], None)
         return self._result("solved")
+
+    def interior(self) -> Witnesses:
+        """The best so far, constant stages with a little room for the rounding of their weights."""
+        return self._result("solved", _CONSTANT)
 
     def run(
         self, tolerance: float, deadline: float | None, resume: tuple[tuple[Tensor, ...], ...] = ()
@@ -93,6 +105,8 @@ class Search:
             point = ascent.run(late, due)
             began = time.monotonic()
             self._steps, self._resume = ascent.steps, ascent.directions()
+            if point.value > self._lower:
+                self._signals = ascent.signals(point)
             self._consider(point)
             looked = time.monotonic()
             look = looked - began
@@ -133,7 +147,7 @@ class Search:
     def _mixed(
         self, position: int, metrics: list[Tensor], group: Tensor, inner: Tensor, scale: float
     ) -> tuple[Tensor, float]:
-        known = torch.where(torch.isfinite(group) & (group > 0), group, inner)
+        known = torch.where(torch.isfinite(group), torch.maximum(group, _UNUSED * inner), inner)
         best = inner, scale
         many = sum(self._stages[position].sizes) > _MANY
         for share in _SHARES[:: 3 if many else 1]:
@@ -175,17 +189,20 @@ class Search:
             return 0.0
         return 1.0 - (self._lower / self._best[0]) ** 0.5
 
-    def _result(self, status: Status) -> Witnesses:
+    def _result(self, status: Status, least: float = 0.0) -> Witnesses:
         """Every stage scaled so that it proves what the next one starts from."""
         if self._best is None:
             raise Infeasible("no multipliers were found that prove a bound")
         objective, metrics, groups, scales = self._best
+        scales = [max(scale, least) for scale in scales]
         factors = [float(np.prod(scales[position:])) for position in range(len(scales))]
         metric = (metrics[0] * factors[0]).cpu().numpy()
         cut = (metrics[1] * factors[1]).cpu().numpy() if len(metrics) > 1 else np.zeros(0)
         multipliers = [(group * factor).cpu().numpy() for group, factor in zip(groups, factors, strict=True)]
         joined = np.concatenate(multipliers) if multipliers else np.zeros(0)
-        return Witnesses(metric, joined, cut, objective, self._lower, self._steps, status, self._resume)
+        return Witnesses(
+            metric, joined, cut, objective, self._lower, self._steps, status, self._resume, self._signals
+        )
 
 
 def _positive(metric: Tensor) -> Tensor:

@@ -22,8 +22,14 @@ from certlip.solvers.network import Network, Tensor, pairing
 SLACK = 1.05
 """Room that the closed form leaves where a + b vanishes, so that S stays positive."""
 
+_CONSTANT = 1e-100
+"""What counts as the energy of pre-activations that are constant, the metric being one."""
+
 _EIGEN_SIZE = 600
 """Above this order eigenvalues come from a block Krylov space."""
+
+
+OVERFLOW = "the numbers of the network are too large for floating point"
 
 
 class Infeasible(ArithmeticError):
@@ -89,7 +95,7 @@ class Sweep:
             top = _largest_eigenvalue(gram)
             reach = torch.maximum(radius, 1e-3 * steepest) * torch.maximum(steepest, SLACK * radius)
             sigma = max(top, 0.0) * reach
-            floor = max(float(sigma.max()) * 1e-6, 1e-12 * float(1.0 / metric.min()))
+            floor = max(float(sigma.max()) * 1e-6, _CONSTANT * float(1.0 / metric.min()))
             rows = 0.5 / sigma.clamp(min=floor)
             index = network.variables[k - 1]
             smallest = torch.full_like(found, torch.inf).scatter_reduce_(0, index, rows, "amin")
@@ -195,10 +201,15 @@ class Sweep:
 
 
 def _largest_eigenvalue(gram: Tensor) -> float:
-    """An estimate from below, to many digits, of the largest eigenvalue over all frequencies."""
+    """An estimate from below, to many digits, of the largest eigenvalue over all frequencies.
+
+    Raises Infeasible where numbers have overflowed.
+    """
     size = gram.shape[-1]
     if not gram.numel():
         return 0.0
+    if not bool(torch.isfinite(gram).all()):
+        raise Infeasible(OVERFLOW)
     if size <= _EIGEN_SIZE:
         return float(torch.linalg.eigvalsh(gram).max())
     generator = torch.Generator().manual_seed(0)

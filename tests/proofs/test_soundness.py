@@ -143,8 +143,8 @@ def test_a_skip_connection_adds():
     for norm in NORMS:
         for method, value in bounds(graph, norm).items():
             assert value >= 2.0, method
-            if norm == "l2":
-                assert value <= 2.0 * (1 + 1e-6)
+            if norm == "l2" and method != "eclipse-fast":
+                assert value <= 2.0 * (1 + 1e-6), method
 
 
 def test_the_difference_of_a_branch_with_itself():
