@@ -11,6 +11,8 @@ from importlib.metadata import entry_points
 from math import prod
 from typing import Any, ClassVar
 
+import numpy as np
+
 from certlip.graph import Graph
 from certlip.lipschitz.threads import threads_for
 from certlip.proofs import LIPSCHITZ_PROOFS
@@ -72,7 +74,8 @@ class Certifier(ABC):
 
     def prove(self, graph: Graph, norm: str, witness: Witness) -> float:
         """Proved upper bound, or infinity. Small matrices are multiplied on one thread."""
-        with threads_for(max(map(prod, graph.shapes)) if self.theorem == "lipsdp" else 1):
+        order = max(map(prod, graph.shapes)) if self.theorem == "lipsdp" else 1
+        with threads_for(order), np.errstate(all="ignore"):  # what overflows is infinite, which proves nothing
             value = LIPSCHITZ_PROOFS[self.theorem](graph, norm, witness.arrays)
         return up(value * (1.0 + PORTABILITY)) if value > 0 else value
 

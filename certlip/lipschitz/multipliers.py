@@ -134,7 +134,7 @@ def _interior_point(form: Form, norm: str, mode: Mode, tolerance: float, deadlin
     found = solve(problem, mode=mode, tolerance=tolerance, deadline=deadline, want_primal=True)
     inside = dict(zip(("metric", "multipliers"), feasible_start(problem), strict=True))
     details: dict[str, Any] = {"status": found.status, "iterations": found.iterations, "least": 0.0}
-    if found.primal is not None:
+    if found.primal is not None and found.primal.size:
         ends = np.cumsum([0, *form.sizes[:-1]])
         signals = [found.primal[None, start:stop] for start, stop in pairwise(ends)]
         details["least"] = least_bound([form], norm, [signals])
@@ -158,10 +158,14 @@ def _first_order(
 
 
 def _arrays(stages: Sequence[Form], found: Any, factor: float) -> dict[str, Array]:
-    """One multiplier per neuron where a group shares one; a cut only between stages."""
-    arrays = {"metric": factor * found.metric, "multipliers": factor * found.multipliers}
+    """The witness, every stage with `factor` times what the next one starts from. One multiplier per neuron where a
+    dense group shares one; a cut only between stages."""
+    powers = [factor ** (len(stages) - position) for position in range(len(stages))]
+    ends = np.cumsum([0, *(form.neurons for form in stages)])
+    own = [found.multipliers[slice(*pair)] * power for pair, power in zip(pairwise(ends), powers, strict=True)]
+    arrays = {"metric": powers[0] * found.metric, "multipliers": np.concatenate([np.zeros(0), *own])}
     if len(stages) > 1 or not stages[0].is_dense:
-        arrays["cut"] = factor * found.cut
+        arrays["cut"] = powers[-1] * found.cut
     elif stages[0].neurons < sum(stages[0].sizes[1:-1]):
         arrays["multipliers"] = np.concatenate([arrays["multipliers"][index] for index in stages[0].variables])
     return arrays

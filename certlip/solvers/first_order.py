@@ -96,7 +96,7 @@ class Search:
         landmark, landmark_steps = 1.0, 0
 
         def late() -> bool:
-            return deadline is not None and time.monotonic() >= deadline
+            return deadline is not None and time.monotonic() + look >= deadline
 
         def due() -> bool:
             return time.monotonic() - looked > _CLIMB * look
