@@ -67,6 +67,10 @@ class Certifier(ABC):
         """Expected time of search and proof; decides whether `auto` begins what a deadline would cut short."""
         return 0.0
 
+    def first_seconds(self, graph: Graph, norm: str) -> float:
+        """Expected time until there is any bound, before which no deadline is looked at; nothing large is written."""
+        return 0.0
+
     @abstractmethod
     def propose(self, graph: Graph, norm: str, deadline: float | None, near: Any = None) -> Witness:
         """A witness; its quality decides how tight the bound is, never whether it is valid. near: what a witness for

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from certlip.graph import Graph
 from certlip.lipschitz.certifier import Certifier, Witness
-from certlip.lipschitz.multipliers import engine_seconds, propose
+from certlip.lipschitz.multipliers import engine_seconds, propose, written_seconds
 from certlip.proofs.neuron_form import neuron_form, obstacle
 from certlip.proofs.torus_form import torus_obstacle, torus_stages
 
@@ -27,6 +27,9 @@ class EclipseFast(Certifier):
     def seconds(self, graph: Graph, norm: str) -> float:
         """Expected time of the sweep and the proof."""
         return engine_seconds((neuron_form(graph),), norm, "closed form")
+
+    def first_seconds(self, graph: Graph, norm: str) -> float:
+        return written_seconds(graph)
 
     def propose(self, graph: Graph, norm: str, deadline: float | None, near: Any = None) -> Witness:
         return propose((neuron_form(graph),), norm, "closed form", deadline=deadline)

@@ -19,6 +19,9 @@ NORMS = ("l2", "linf")
 _PATIENCE = 5.0
 """A method begins if it is expected to need less than this many times what is left: what it has by then counts."""
 
+_GRACE = 2.0
+"""A method begins if its first bound, before which it cannot stop, is expected this many seconds late at most."""
+
 
 def methods(choice: str) -> list[Certifier]:
     """The certifiers that a `--method` names, cheapest first: "all" but references, "auto" only what can win."""
@@ -73,6 +76,8 @@ def run(
         left = deadline - began
         if left <= 0:
             reason = "the time budget was spent before this method could start"
+        elif (expected := certifier.first_seconds(graph, norm)) > left + _GRACE:
+            reason = f"it would need about {expected:.0f} s for a first bound, more than the {max(left, 0.1):.1f} s left"
         elif not patient and (expected := certifier.seconds(graph, norm)) > _PATIENCE * left:
             reason = f"it would need about {expected:.0f} s, far more than the {left:.0f} s left"
         details = {} if reason is None else {"status": "deadline"}

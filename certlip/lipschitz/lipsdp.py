@@ -10,7 +10,7 @@ import numpy as np
 
 from certlip.graph import Graph
 from certlip.lipschitz.certifier import Certifier, Witness
-from certlip.lipschitz.multipliers import Engine, Mode, Offer, engine_seconds, norm_of, program, propose, proved
+from certlip.lipschitz.multipliers import Engine, Mode, Offer, engine_seconds, norm_of, program, propose, proved, written_seconds
 from certlip.proofs.neuron_form import activations, neuron_form, obstacle
 
 _CONIC_NEURONS = 150
@@ -19,7 +19,7 @@ _CONIC_NEURONS = 150
 @dataclass(frozen=True)
 class LipSDP(Certifier):
     """mode "neuron": one multiplier per neuron (the tightest); "layer": one per layer. tolerance: the relative gap of
-    the squared bound at which the search ends."""
+    the bound at which the search ends. device: where the first-order engine runs ("cuda" where torch has one)."""
 
     name: ClassVar[str] = "lipsdp"
     summary: ClassVar[str] = "semidefinite program over all neurons; the engine is chosen by expected time"
@@ -28,6 +28,7 @@ class LipSDP(Certifier):
 
     mode: Mode = "neuron"
     tolerance: float = 1e-6
+    device: str = "cpu"
 
     def supports(self, graph: Graph, norm: str) -> str | None:
         return obstacle(graph)
@@ -36,8 +37,11 @@ class LipSDP(Certifier):
         """Expected time of search and proof."""
         return engine_seconds((neuron_form(graph),), norm, self.engine)
 
+    def first_seconds(self, graph: Graph, norm: str) -> float:
+        return written_seconds(graph)
+
     def propose(self, graph: Graph, norm: str, deadline: float | None, near: Any = None) -> Witness:
-        return propose((neuron_form(graph),), norm, self.engine, self.mode, self.tolerance, deadline, near)
+        return propose((neuron_form(graph),), norm, self.engine, self.mode, self.tolerance, deadline, near, self.device)
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,18 @@ class InteriorPoint(LipSDP):
             reason = f"{size} inputs and neurons exceed the interior point's limit of {_INTERIOR_ORDER}; use lipsdp"
         return reason
 
+    def first_seconds(self, graph: Graph, norm: str) -> float:
+        """An iteration looks at no clock."""
+        from certlip.solvers.speed import gemm_rate
+
+        size = graph.input_size + sum(prod(shape) for _, shape in activations(graph))
+        return _ITERATION * size**3 / gemm_rate() + written_seconds(graph)
+
 
 _INTERIOR_ORDER = 4000
+
+_ITERATION = 12.0
+"""Floating-point operations of the first two iterations over the cube of the order (`solvers.cost`)."""
 
 
 @dataclass(frozen=True)

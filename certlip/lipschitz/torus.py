@@ -20,6 +20,7 @@ class TorusLipSDP(Certifier):
     cost: ClassVar[int] = 20
 
     tolerance: float = 2e-6
+    device: str = "cpu"
 
     def supports(self, graph: Graph, norm: str) -> str | None:
         return torus_obstacle(graph)
@@ -29,4 +30,4 @@ class TorusLipSDP(Certifier):
         return engine_seconds(torus_stages(graph), norm, "first order")
 
     def propose(self, graph: Graph, norm: str, deadline: float | None, near: Any = None) -> Witness:
-        return propose(torus_stages(graph), norm, "first order", "neuron", self.tolerance, deadline, near)
+        return propose(torus_stages(graph), norm, "first order", "neuron", self.tolerance, deadline, near, self.device)

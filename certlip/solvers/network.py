@@ -72,7 +72,7 @@ class Network:
         self.classes = [Classes.of(index, self.device) for index in form.variables]
 
     def tensor(self, array: np.ndarray) -> Tensor:
-        return torch.as_tensor(np.require(array, np.float64, "CW"), device=self.device)
+        return torch.as_tensor(np.require(array, np.float64, ["C", "W"]), device=self.device)
 
     def _fold(self, fold: np.ndarray) -> Tensor | None:
         """None where each frequency reads the one of the same number."""
