@@ -14,7 +14,8 @@ from certlip.proofs.torus_form import torus_obstacle, torus_stages
 
 @dataclass(frozen=True)
 class EclipseFast(Certifier):
-    """One multiplier per layer, as large as the layers before allow; never worse than the norm product on a chain."""
+    """One multiplier per layer, as large as the layers before allow. In l2 never worse than the norm product on a chain
+    with slopes in [0, 1]; branches, maxima and other slopes may lose to it."""
 
     name: ClassVar[str] = "eclipse-fast"
     summary: ClassVar[str] = "LipSDP multipliers in closed form, layer by layer: seconds at any depth"

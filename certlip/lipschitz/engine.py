@@ -77,7 +77,7 @@ def run(
         if left <= 0:
             reason = "the time budget was spent before this method could start"
         elif (expected := certifier.first_seconds(graph, norm)) > left + _GRACE:
-            reason = f"it would need about {expected:.0f} s for a first bound, more than the {max(left, 0.1):.1f} s left"
+            reason = f"it would need about {expected:.0f} s for a first bound, more than the {left:.2g} s left"
         elif not patient and (expected := certifier.seconds(graph, norm)) > _PATIENCE * left:
             reason = f"it would need about {expected:.0f} s, far more than the {left:.0f} s left"
         details = {} if reason is None else {"status": "deadline"}
@@ -109,7 +109,7 @@ def prove(certifier: Certifier, graph: Graph, output: Output, norm: str, witness
         details["gap"] = max(0.0, 1.0 - details["least"] / value) if value > 0 else 0.0
     note = ". ".join(str(details[key]) for key in ("choice", "remark") if details.get(key))
     if details.get("status") == "deadline" and "gap" in details:
-        note = f"stopped at the deadline, at most {100 * details['gap']:.2g} % above what any multipliers can prove"
+        note = f"stopped at the deadline; no multipliers can prove less than {details.get('least', 0.0):.6g}"
     return Bound(
         certifier.name,
         norm,

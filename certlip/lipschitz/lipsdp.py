@@ -10,7 +10,17 @@ import numpy as np
 
 from certlip.graph import Graph
 from certlip.lipschitz.certifier import Certifier, Witness
-from certlip.lipschitz.multipliers import Engine, Mode, Offer, engine_seconds, norm_of, program, propose, proved, written_seconds
+from certlip.lipschitz.multipliers import (
+    Engine,
+    Mode,
+    Offer,
+    engine_seconds,
+    norm_of,
+    program,
+    propose,
+    proved,
+    written_seconds,
+)
 from certlip.proofs.neuron_form import activations, neuron_form, obstacle
 
 _CONIC_NEURONS = 150

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Engine = Literal["auto", "closed form", "interior point", "first order"]
 Mode = Literal["neuron", "layer"]
 
-_STEPS = (0.0, 1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+_STEPS = (0.0, 1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """How far an offer is moved into the interior, until its proof goes through: a retry costs this much tightness."""
 
 _INTERIOR_ORDER = 4000

@@ -39,6 +39,7 @@ def prove_lipsdp(graph: Graph, norm: str, witness: Mapping[str, Array]) -> float
     return prove_form(neuron_form(graph), norm, witness["metric"], witness["multipliers"])
 
 
+@np.errstate(all="ignore")  # a hostile witness may overflow; what is not finite proves nothing
 def prove_form(form: Form, norm: str, metric: Array, multipliers: Array, cut: Array | None = None) -> float:
     """The bound on sqrt(Df' D Df) over |Dx| in `norm` that the witness proves, or infinity if it proves none.
 
@@ -62,6 +63,7 @@ def prove_form(form: Form, norm: str, metric: Array, multipliers: Array, cut: Ar
     return up(np.sqrt(square)) if square > 0 else 0.0
 
 
+@np.errstate(all="ignore")
 def is_feasible(form: Form, metric: Array, multipliers: Array, cut: Array | None = None) -> bool:
     """True only if M >= 0 for every network in the form's balls; False means not proved.
 

@@ -30,6 +30,8 @@ def least_bound(stages: Sequence[Form], norm: str, signals: Sequence[Sequence[Ar
 
     signals[stage][k]: (F_k, n_k, r), any floats; they are moved to the nearest point that is safely feasible.
     """
+    if not all(part.ndim == 3 and part.size for stage in signals for part in stage):
+        return 0.0
     energy: Array | None = None
     square = 0.0
     for form, wanted in zip(stages, signals, strict=True):

@@ -38,7 +38,9 @@ class Region:
     norm: str
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "center", np.asarray(self.center, dtype=np.float64))
+        center = np.array(self.center, dtype=np.float64)  # a copy, read only: what is proved of a region is remembered
+        center.flags.writeable = False
+        object.__setattr__(self, "center", center)
         object.__setattr__(self, "eps", Fraction(self.eps))
         if self.norm not in NORMS or self.eps < 0 or not np.isfinite(self.center).all():
             raise ValueError("a region has a finite center, a norm of l2 or linf, and eps >= 0")

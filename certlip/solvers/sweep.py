@@ -196,7 +196,7 @@ class Sweep:
     def _cholesky(matrix: Tensor) -> Tensor:
         factor, info = torch.linalg.cholesky_ex(matrix)
         if bool(info.any()) or not bool(torch.isfinite(factor).all()):
-            raise Infeasible
+            raise Infeasible("K is not positive definite in floating point")
         return factor
 
 

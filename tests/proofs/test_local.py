@@ -168,6 +168,20 @@ def test_the_witness_decides():
     assert proved(region=larger) == np.inf and proved(region=moved) == np.inf
 
 
+def test_a_region_does_not_follow_an_array_that_changes_later():
+    """relu is constant around -5 and the identity around 5: what was proved there must not be said here."""
+    graph = Graph((1,), (Node(Dense.of([[1.0]]), (0,)), Node(Relu(), (1,)), Node(Dense.of([[1.0]]), (2,))))
+    nothing = {"metric": np.zeros(1), "multipliers": np.zeros(0)}
+    point = np.array([-5.0])
+    region = Region(point, Fraction(1), "l2")
+    assert prove_local_lipsdp(graph, "l2", nothing, region) == 0.0
+    point[:] = 5.0
+    assert region.center == -5.0
+    assert prove_local_lipsdp(graph, "l2", nothing, Region(point, Fraction(1), "l2")) == np.inf
+    with pytest.raises(ValueError, match="read-only"):
+        region.center[:] = 5.0
+
+
 def test_slopes_do_not_hang_on_the_last_bits():
     """They are multiples of 2^-20, exact ones aside."""
     rng = np.random.default_rng(9)
