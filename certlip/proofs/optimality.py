@@ -1,7 +1,7 @@
 """How good multipliers can be at all: a lower bound on every LipSDP bound of a form, from signals.
 
-Theorem. Let signals x, z_1, ..., z_L with r columns satisfy, for every multiplier, sum (z - a v).(b v - z) >= 0 over the
-rows that share it. Any P, T, D that prove a bound (`lipsdp`) make M >= 0, so <M, signals signals'> >= 0:
+Theorem. Let signals x, z_1, ..., z_L with r columns satisfy, for every multiplier, sum (z - a v).(b v - z) >= 0 over
+the rows that share it. Any P, T, D that prove a bound (`lipsdp`) make M >= 0, so <M, signals signals'> >= 0:
 
     |f|^2_D <= sum P |x|^2 - 2 sum T (z - a v).(b v - z) <= sum P |x|^2.
 
