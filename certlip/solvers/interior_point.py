@@ -123,9 +123,12 @@ def follow(cone: ConeProgram, point: Point | None, best: Array, tolerance: float
     while point is not None:
         VX = cone.times(point.X)
         residual = cone.cost - point.w - cone.adjoint(point.X, VX)
-        # An infeasible primal side pays with the multipliers' size, by weak duality.
-        found = float(np.vdot(cone.gram, point.X) - np.abs(residual) @ point.y)
-        if found > lower or lower == 0.0:
+        # An infeasible primal side pays with the multipliers' size, by weak duality. Those of the optimum are not known
+        # and these stand for them: only where the price is small does the value mean anything.
+        price = float(np.abs(residual) @ point.y)
+        found = float(np.vdot(cone.gram, point.X)) - price
+        means = price <= max(0.1 * point.mu * point.order, 0.5 * tolerance * float(cone.cost @ best))
+        if means and (found > lower or lower == 0.0):
             lower, factor_X = max(found, 0.0), point.factor_X
         if cone.cost @ point.y < cone.cost @ best:
             best = point.y
