@@ -38,7 +38,8 @@ def _once(case: Case) -> Row:
         return {"unavailable": f"did not finish in {case.limit:.0f} s", "wall": case.limit}
     if done.returncode == 0:
         row: Row = json.loads(done.stdout.splitlines()[-1])
-        return row
+        # the time after which a row turned out not to exist is no measurement
+        return {"unavailable": row["unavailable"]} if "unavailable" in row else row
     words = done.stderr.lower()
     if "memory" in words or "alloc" in words or done.returncode == -9:
         return {"unavailable": f"out of memory ({case.gigabytes:g} GB)"}

@@ -93,7 +93,8 @@ def _gap(row: Row) -> str:
 def _proof(row: Row) -> str:
     if row.get("proof") is None:
         return ""
-    return f"{100 * row['proof'] / max(row['wall'] - row['proof'], 1e-9):.0f} %"
+    share = row["proof"] / max(row["wall"] - row["proof"], 1e-9)
+    return f"{100 * share:.0f} %" if share < 10 else "all"  # a method without a search is nothing but its proof
 
 
 def _value(case: Case, row: Row) -> str:

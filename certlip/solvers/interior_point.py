@@ -118,18 +118,18 @@ def follow(cone: ConeProgram, point: Point | None, best: Array, tolerance: float
     ``best`` is a feasible ``y`` known already; ``pause`` raises ``OutOfTime`` when it is time to stop.
     """
     trail, early, factor_X = [(best, 0.0)], 0, np.zeros((cone.D.size, 0))
-    lower, gaps = 0.0, [1.0]
+    lower, meant, gaps = 0.0, False, [1.0]
     status: Status = "stalled"
     while point is not None:
         VX = cone.times(point.X)
         residual = cone.cost - point.w - cone.adjoint(point.X, VX)
         # An infeasible primal side pays with the multipliers' size, by weak duality. Those of the optimum are not known
-        # and these stand for them: only where the price is small does the value mean anything.
+        # and these stand for them: where the price is not small, the value only serves until a better one comes.
         price = float(np.abs(residual) @ point.y)
         found = float(np.vdot(cone.gram, point.X)) - price
         means = price <= max(0.1 * point.mu * point.order, 0.5 * tolerance * float(cone.cost @ best))
-        if means and (found > lower or lower == 0.0):
-            lower, factor_X = max(found, 0.0), point.factor_X
+        if means > meant or (means == meant and (found > lower or lower == 0.0)):
+            lower, factor_X, meant = max(found, 0.0), point.factor_X, means
         if cone.cost @ point.y < cone.cost @ best:
             best = point.y
         value = float(cone.cost @ best)
@@ -137,7 +137,7 @@ def follow(cone: ConeProgram, point: Point | None, best: Array, tolerance: float
         trail.append((point.y, point.room))
         if point.mu * point.order > 0.5 * value:
             early = len(trail) - 1
-        if gaps[-1] <= tolerance:
+        if gaps[-1] <= tolerance and meant:
             status = "solved"
             break
         if len(gaps) > MAX_ITERATIONS or gaps[-1] >= gaps[max(len(gaps) - PATIENCE, 0)] < 1.0:
