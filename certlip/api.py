@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from certlip.certificate import SUFFIX
 from certlip.errors import CertlipError, UsageError
 from certlip.importers import Model, load
 from certlip.lipschitz import bound_output
@@ -22,7 +24,7 @@ from certlip.properties import Output, select
 from certlip.properties.outputs import ALL
 from certlip.report.results import BoundReport, VerifyReport
 from certlip.verification import Question, SampleResult, Verifier, verify_samples
-from certlip.verification.amount import exact_amount, seconds
+from certlip.verification.amount import exact_amount, exact_interval, seconds
 from certlip.verification.certify import Recorder
 from certlip.verification.dataset import Dataset, default_data, make_dataset, read_dataset, read_sample
 
@@ -60,7 +62,8 @@ def bound(
     `certlip methods`, "auto" or "all". timeout: seconds for the search; proofs already begun are finished.
     around, eps: the report's `local` bound holds for x, y within `eps` of a sample, in the same norm: an array of the
     input's shape, or "FILE" or "FILE:I" for sample I (the first) of a data file.
-    certificate: where to write the record of the best bound, the local one if asked for. compare: run every method,
+    certificate: where to write the record of the best bound, the local one if asked for; a name that ends in `.certlip`
+    makes a bundle with its arrays. compare: run every method,
     references included. The report's `lower` and `local_lower` are proved slopes between sampled points, found in the
     last second or fifth of the time. Raises CertlipError.
     """
@@ -70,7 +73,8 @@ def bound(
     loaded = as_model(model)
     region = _region(loaded, around, eps, norm)
     path = None if certificate is None else _certificate_file(Path(certificate), loaded)
-    recorder = None if path is None else Recorder(loaded, path.parent)
+    options = {"method": method, "timeout": timeout}
+    recorder = None if path is None else Recorder(loaded, path if path.suffix == SUFFIX else path.parent, options)
     began = time.monotonic()
     sampling = _SAMPLING if limit is None else min(_SAMPLING, _SAMPLING_SHARE * limit)
     limit = None if limit is None else limit - sampling
@@ -88,7 +92,8 @@ def bound(
     report = BoundReport(loaded, tuple(bounds), local, *_slopes(loaded, output, norm, region, sampling))
     proved = report.best if local is None else local if local.proved else None
     if recorder is not None and path is not None and proved is not None:
-        recorder.bound(proved, path.name)
+        with recorder:
+            recorder.bound(proved, None if path.suffix == SUFFIX else path.name)
     return report
 
 
@@ -155,43 +160,60 @@ def verify(
     progress: Callable[[str], None] = silent,
     each: Callable[[SampleResult], None] = silent,
     seed: int = 0,
+    clip: tuple[Any, Any] | None = None,
+    level: str = "float",
 ) -> VerifyReport:
     """Is the class of every sample kept by every perturbation of norm at most eps? (Regressors: `tolerance`.)
 
     eps: exact as a string ("0.1", "8/255") or Fraction; a float means its exact binary value. data: a path, a pair
     (x, y) with y possibly None, a Dataset, or None for the `.npz` beside the model. A sample is certified by a proof,
     falsified by a proved counterexample that the model's runtime confirms, else unknown or timeout.
+
+    certificates: a folder for the proofs, or a bundle where the name ends in `.certlip`; an interrupted run leaves
+    those it has. clip: (low, high), the interval in which entries of perturbed inputs stay. level: "deployed" counts
+    only what is proved for every execution in the model's own arithmetic; each result says which level it has.
     """
     question = Question(
-        exact_amount(eps, "eps"), norm, None if tolerance is None else exact_amount(tolerance, "the tolerance")
+        exact_amount(eps, "eps"),
+        norm,
+        None if tolerance is None else exact_amount(tolerance, "the tolerance"),
+        None if clip is None else exact_interval(clip, "the clip"),
+        level,
     )
     limits = seconds(timeout, "the timeout"), seconds(total_timeout, "the total timeout")
     loaded = as_model(model)
     samples = _dataset(loaded, data, limit)
     verifier = Verifier(loaded, question, method, progress, seed)
-    recorder = None if certificates is None else Recorder(loaded, Path(certificates))
-    results = []
-    for result in verify_samples(verifier, samples, *limits):
-        results.append(result)
-        if recorder is not None:
-            recorder.sample(result, samples.inputs[result.index], question)
-        each(result)
-    final = []
-    for result in results:
-        refreshed = verifier.refresh(result, samples.inputs[result.index])
-        if recorder is not None and refreshed.status is not result.status:
-            recorder.sample(refreshed, samples.inputs[result.index], question)
-        final.append(refreshed)
+    options = {"method": method, "timeout": timeout, "total_timeout": total_timeout, "seed": seed, "level": level}
+    with _recorder(loaded, certificates, options) as recorder:
+        results = []
+        for result in verify_samples(verifier, samples, *limits):
+            results.append(result)
+            if recorder is not None:
+                recorder.sample(result, samples.inputs[result.index], question)
+            each(result)
+        final = []
+        for result in results:
+            refreshed = verifier.refresh(result, samples.inputs[result.index])
+            changed = refreshed.status is not result.status or refreshed.level != result.level
+            if recorder is not None and changed:
+                recorder.sample(refreshed, samples.inputs[result.index], question)
+            final.append(refreshed)
     return _report(verifier, samples, final)
+
+
+def _recorder(
+    model: Model, certificates: str | Path | None, options: Mapping[str, Any]
+) -> AbstractContextManager[Recorder | None]:
+    return nullcontext() if certificates is None else Recorder(model, Path(certificates), options)
 
 
 def _report(verifier: Verifier, samples: Dataset, results: Sequence[SampleResult]) -> VerifyReport:
     question = verifier.question
     labelled = question.tolerance is None and samples.labels is not None
     bounds = tuple(verifier.table.all())
-    return VerifyReport(
-        verifier.model, question.eps, question.norm, tuple(results), bounds, labelled, question.tolerance
-    )
+    limits = question.tolerance, question.clip
+    return VerifyReport(verifier.model, question.eps, question.norm, tuple(results), bounds, labelled, *limits)
 
 
 def _dataset(model: Model, data: Any, limit: int | None) -> Dataset:
@@ -221,16 +243,31 @@ def radius(
     tolerance: str | float | Fraction | None = None,
     progress: Callable[[str], None] = silent,
     each: Callable[[SampleResult], None] = silent,
+    certificates: str | Path | None = None,
+    level: str = "float",
 ) -> VerifyReport:
-    """The largest certified radius of each sample: every smaller perturbation keeps its class (or the tolerance)."""
+    """The largest certified radius of each sample: every smaller perturbation keeps its class (or the tolerance).
+
+    certificates: as for `verify`. level: "deployed" for radii that hold in every execution in the model's arithmetic.
+    """
     slack = None if tolerance is None else exact_amount(tolerance, "the tolerance")
-    question = Question(Fraction(0), norm, slack)
+    question = Question(Fraction(0), norm, slack, level=level)
     limits = seconds(timeout, "the timeout"), seconds(total_timeout, "the total timeout")
     loaded = as_model(model)
     samples = _dataset(loaded, data, limit)
     verifier = Verifier(loaded, question, method, progress)
-    results = []
-    for result in verify_samples(verifier, samples, *limits, Verifier.measure):
-        results.append(result)
-        each(result)
-    return _report(verifier, samples, [verifier.remeasure(result, samples.inputs[result.index]) for result in results])
+    options = {"method": method, "timeout": timeout, "total_timeout": total_timeout, "level": level}
+    with _recorder(loaded, certificates, options) as recorder:
+        results = []
+        for result in verify_samples(verifier, samples, *limits, Verifier.measure):
+            results.append(result)
+            if recorder is not None:
+                recorder.radius(result, samples.inputs[result.index], question)
+            each(result)
+        final = []
+        for result in results:
+            remeasured = verifier.remeasure(result, samples.inputs[result.index])
+            if recorder is not None and remeasured.radius != result.radius:
+                recorder.radius(remeasured, samples.inputs[result.index], question)
+            final.append(remeasured)
+    return _report(verifier, samples, final)

@@ -93,7 +93,7 @@ def option_table(command: click.Command) -> str:
     rows = []
     for option in command.params:
         if isinstance(option, click.Option):
-            rows.append((code(", ".join(option.opts)), value_of(option), default_of(option), option.help or ""))
+            rows.append((", ".join(map(code, option.opts)), value_of(option), default_of(option), option.help or ""))
         else:
             rows.append((code(option.make_metavar(click.Context(command))), "argument", "required", ""))
     return table(("option", "value", "default", "meaning"), rows)
@@ -303,7 +303,10 @@ def certificate_fields() -> str:
     document = schema("certificate")
     definitions = document["$defs"]
     sections = [field_table(document, definitions)]
-    for kind in ("lipschitz", "robustness", "tolerance", "falsification"):
+    for name in ("semantics", "ball", "domain", "pairs"):
+        sections.append(f"**{name}**: {definitions[name]['description']}.")
+        sections.append(field_table(definitions[name], definitions))
+    for kind in ("lipschitz", "robustness", "radius", "tolerance", "falsification"):
         sections.append(f"**{kind}**: {definitions[f'{kind}_statement']['description']}.")
         rows = [*rows_of(definitions[f"{kind}_statement"], definitions, "statement.")]
         rows += rows_of(definitions[f"{kind}_witness"], definitions, "witness.")
@@ -328,7 +331,7 @@ def rows_of(
         yield from rows_of(inner, definitions, f"{prefix}{name}{'[]' if 'items' in value else ''}.")
 
 
-NAMED = ("sha256", "rational", "output")
+NAMED = ("sha256", "rational", "positive", "number", "output")
 """Definitions without fields of their own to list, that are better named than spelled out."""
 
 

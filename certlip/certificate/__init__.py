@@ -1,6 +1,39 @@
 """The record of a proof: what is claimed about which model, by which witness, and how it is stored."""
 
-from certlip.certificate.record import SCHEMA, Certificate
-from certlip.certificate.store import read_certificate, write_certificate
+from __future__ import annotations
 
-__all__ = ["SCHEMA", "Certificate", "read_certificate", "write_certificate"]
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from certlip.certificate.arrays import array_bytes, array_digest
+from certlip.certificate.bundle import SUFFIX, Bundle, BundleWriter
+from certlip.certificate.folder import Folder, FolderWriter
+from certlip.certificate.record import SCHEMA, Certificate
+from certlip.certificate.store import Store, Writer
+
+__all__ = [
+    "SCHEMA", "SUFFIX", "Bundle", "Certificate", "Folder", "Store", "Writer", "array_bytes", "array_digest",
+    "open_store", "open_writer", "read_certificate", "write_certificate",
+]  # fmt: skip
+
+
+def open_store(path: Path) -> Store:
+    """A folder, or a bundle where the path is no folder. Raises CertificateRejected for what is neither."""
+    return Folder(path) if path.is_dir() else Bundle(path)
+
+
+def open_writer(path: Path) -> Writer:
+    """A bundle for a name that ends in `.certlip`, a folder for any other."""
+    return BundleWriter(path) if path.suffix == SUFFIX else FolderWriter(path)
+
+
+def read_certificate(path: Path) -> Certificate:
+    """Read and validate one record that lies in a folder. Raises CertificateRejected."""
+    return Folder(path.parent).record(path.name)
+
+
+def write_certificate(path: Path, certificate: Certificate, arrays: Mapping[str, np.ndarray]) -> None:
+    """Store arrays (by digest) and then the record in a folder."""
+    FolderWriter(path.parent).write(path.name, certificate, arrays)

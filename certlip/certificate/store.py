@@ -1,110 +1,118 @@
-"""Certificates in a folder: `NAME.json` with its arrays beside it as `SHA256.npy`, each written by atomic rename."""
+"""Where certificates lie together: records `NAME.json`, arrays `SHA256.npy` and exported models, read and written.
+
+A store is a folder or one bundle (`bundle.py`). Both hold the same files, so this class reads records and arrays from
+the bytes that a subclass hands over, and trusts no name: an array is what its digest says.
+"""
 
 from __future__ import annotations
 
-import io
-import os
 import re
-import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from hashlib import sha256
-from math import prod
 from pathlib import Path
 
 import numpy as np
 
-from certlip.certificate.record import Certificate
-from certlip.errors import CertificateRejected, UsageError
+from certlip.certificate.arrays import MAX_ARRAY_BYTES, array_bytes, array_digest, decode_array
+from certlip.certificate.record import MAX_TEXT, Certificate
+from certlip.errors import CertificateRejected
 from certlip.rigor.rounding import Array
 
-MAX_ARRAY_BYTES = 2**30
-
-# The header that `array_bytes` writes, and no other: numpy's own reader evaluates what it finds there.
-_HEAD = re.compile(
-    rb"\x93NUMPY\x01\x00(?P<length>..)(?P<header>\{'descr': '(?P<dtype><f[48])', 'fortran_order': False, "
-    rb"'shape': \((?P<shape>|[0-9]{1,10},|[0-9]{1,10}(?:, [0-9]{1,10}){1,31})\), \} *\n)",
-    re.DOTALL,
-)
+MAX_MODEL_BYTES = 2**31
+_KEPT = 256
+RECORD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}\.json")
 
 
-def array_bytes(array: np.ndarray) -> bytes:
-    """The `.npy` file of an array, without pickled objects."""
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
-    return buffer.getvalue()
+def array_name(digest: str) -> str:
+    return f"{digest}.npy"
 
 
-def array_digest(array: np.ndarray) -> str:
-    """sha256 of the `.npy` file, the name under which a certificate refers to the array."""
-    return sha256(array_bytes(array)).hexdigest()
+def model_name(sha256: str) -> str:
+    """The name of an exported model that is stored with the claims about it."""
+    return f"model-{sha256[:16]}.onnx"
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, or an interruption, sees the old one or the new one, never half of it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}.")
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}; choose a folder you may write to") from error
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, path)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}; choose a place you may write to") from error
-    finally:
-        Path(name).unlink(missing_ok=True)
+class Store(ABC):
+    """Certificates and what they refer to, read only."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._index: dict[str, str] | None = None
+        self._lemmas: set[str] = set()
+        self._recent: dict[str, Certificate] = {}
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """The names of all records, sorted."""
+
+    @abstractmethod
+    def data(self, name: str, limit: int) -> bytes:
+        """The bytes of one file. Raises CertificateRejected where it is missing or larger than `limit`."""
+
+    def record(self, name: str) -> Certificate:
+        """Read and validate a record. Raises CertificateRejected."""
+        try:
+            return Certificate.from_json(self.data(name, MAX_TEXT).decode())
+        except UnicodeDecodeError as error:
+            raise CertificateRejected(f"{name} is not a certificate: it is not text") from error
+        except CertificateRejected as error:
+            raise CertificateRejected(f"{name}: {error}") from error
+
+    def array(self, digest: str) -> Array:
+        """The binary64 form of the array with this digest. Raises CertificateRejected unless the file is exactly it."""
+        return decode_array(self.data(array_name(digest), MAX_ARRAY_BYTES), digest)
+
+    def find(self, digest: str) -> Certificate | None:
+        """The record with this digest, None if there is none. The last ones are kept: many claims share a bound."""
+        name = self.index().get(digest)
+        if name is None or digest in self._recent:
+            return self._recent.get(digest)
+        if len(self._recent) >= _KEPT:
+            self._recent.pop(next(iter(self._recent)))
+        self._recent[digest] = self.record(name)
+        return self._recent[digest]
+
+    def is_lemma(self, digest: str) -> bool:
+        """Whether another record of the store refers to this one."""
+        self.index()
+        return digest in self._lemmas
+
+    def index(self) -> dict[str, str]:
+        """The name of every readable record by its digest."""
+        if self._index is None:
+            table: dict[str, str] = {}
+            for name in self.names():
+                try:
+                    record = self.record(name)
+                except CertificateRejected:
+                    continue  # reported when it is checked itself; here it only cannot be referred to
+                table[record.digest] = name
+                self._lemmas.update(record.witness.get("bounds", {}).values())
+            self._index = table
+        return self._index
 
 
-def write_certificate(path: Path, certificate: Certificate, arrays: Mapping[str, np.ndarray]) -> None:
-    """Store arrays (by digest) first and the record last: a record that exists is complete."""
-    text = certificate.to_json()
-    for digest, array in arrays.items():
-        file = path.parent / f"{digest}.npy"
-        if not file.exists():
-            write_atomically(file, array_bytes(array))
-    write_atomically(path, text.encode())
+class Writer(ABC):
+    """Certificates on their way into a store."""
+
+    @abstractmethod
+    def put(self, name: str, data: bytes) -> None:
+        """Store a file under its name; an older one of this name is replaced as a whole."""
+
+    @abstractmethod
+    def has(self, name: str) -> bool:
+        """Whether a file of this name is there."""
+
+    def close(self) -> None:  # noqa: B027 - a folder is complete after every file
+        """Make what was put visible."""
+
+    def write(self, name: str, certificate: Certificate, arrays: Mapping[str, np.ndarray]) -> None:
+        """Store arrays (by digest) first and the record last: a record that exists is complete."""
+        text = certificate.to_json()
+        for digest, array in arrays.items():
+            if not self.has(array_name(digest)):
+                self.put(array_name(digest), array_bytes(array))
+        self.put(name, text.encode())
 
 
-def read_certificate(path: Path) -> Certificate:
-    """Read and validate a record. Raises CertificateRejected."""
-    try:
-        if path.stat().st_size > 16 * 2**20:
-            raise CertificateRejected(f"{path} is too large for a certificate")
-        text = path.read_bytes().decode()
-    except OSError as error:
-        raise CertificateRejected(f"{path} cannot be read: {error.strerror}; check the path") from error
-    except UnicodeDecodeError as error:
-        raise CertificateRejected(f"{path} is not a certificate: it is not text") from error
-    try:
-        return Certificate.from_json(text)
-    except CertificateRejected as error:
-        raise CertificateRejected(f"{path}: {error}") from error
-
-
-def read_array(folder: Path, digest: str) -> Array:
-    """The binary64 form of the array with this digest. Raises CertificateRejected unless the file is exactly it."""
-    file = folder / f"{digest}.npy"
-    try:
-        if file.stat().st_size > MAX_ARRAY_BYTES:
-            raise CertificateRejected(f"{file} is larger than certlip reads")
-        data = file.read_bytes()
-    except OSError as error:
-        raise CertificateRejected(
-            f"the array {file} cannot be read: {error.strerror}; keep it beside the record"
-        ) from error
-    if sha256(data).hexdigest() != digest:
-        raise CertificateRejected(f"the array {file} was altered: its digest does not match its name")
-    head = _HEAD.match(data)
-    if head is None or int.from_bytes(head["length"], "little") != len(head["header"]):
-        raise CertificateRejected(f"{file} is not a plain array file of little-endian floats in C order")
-    body, dtype = data[head.end() :], np.dtype(head["dtype"].decode())
-    shape = tuple(int(n) for n in head["shape"].decode().split(",") if n.strip())
-    if dtype.itemsize * prod(max(n, 1) for n in shape) > MAX_ARRAY_BYTES or dtype.itemsize * prod(shape) != len(body):
-        raise CertificateRejected(f"{file} does not hold the {shape} entries that it announces")
-    return np.frombuffer(body, dtype).reshape(shape).astype(np.float64)
+__all__ = ["MAX_MODEL_BYTES", "RECORD_NAME", "Store", "Writer", "array_digest", "array_name", "model_name"]

@@ -1,9 +1,4 @@
-"""Re-proof of certificates from the model file, with numpy and onnx alone.
-
-The walk of an audit: `certificate.record` decodes a claim and refuses anything unusual; `onnx_reader` reads the model
-file whose sha256 the claim names and lowers it to a graph; `proofs` holds one theorem per kind of claim and recomputes
-the number from the witness; `checker` compares. No number of the certificate is believed, solvers are not involved.
-"""
+"""Re-proof of certificates from the model file, with numpy and onnx alone; `checker` walks through the kernel."""
 
 from __future__ import annotations
 
@@ -11,9 +6,10 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from certlip.check.checker import Checker, Finding, certificate_files, check
+from certlip.check.checker import Checker, Finding, check, records
+from certlip.check.levels import LEVELS
 
-__all__ = ["Checker", "Finding", "certificate_files", "check"]
+__all__ = ["LEVELS", "Checker", "Finding", "check", "records"]
 
 
 class _CallableModule(ModuleType):

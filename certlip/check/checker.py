@@ -1,238 +1,216 @@
-"""Decide whether a certificate proves its claim about the model file that it names."""
+"""Decide whether a certificate proves its claim about the model file that it names.
+
+The proof kernel in reading order; nothing else decides whether a claim is accepted, and no number of a certificate is
+believed:
+
+ 1. `errors` and `certificate.grammar`, `.claims`, `.record`: what a certificate may say. Anything else is refused.
+ 2. `certificate.arrays`, `.store`, `.folder`, `.bundle`: its bytes, bounded and confined, arrays known by their sha256.
+ 3. `onnx_reader`, `graph`, `ops` and `check.models`: from the model file, known by its sha256, to a graph of operators
+    that know their slopes, norms and rounding errors. `passes` and `properties.outputs` rewrite it into the graph of
+    the function that a claim is about, equal over the reals.
+ 4. `rigor.rounding`, `.ball`: sums and products of floats with proved error bounds. `rigor.functions`: exp and the like
+    from series. `rigor.definite`, `.block_definite`: positive semidefinite, proved with a factor that nobody trusts.
+ 5. `proofs.norm_product`, `.lipsdp`, `.torus`, `.local`: a theorem for each method that bounds a Lipschitz constant.
+    `proofs.exact` is the same in exact arithmetic, `proofs.exact_values` that of 7, for the level "exact".
+ 6. `check.lemmas`: such a bound as a claim, and as a lemma of another one.
+ 7. `proofs.margin` encloses outputs at a point; `proofs.deployment` bounds the rounding errors of executions, and
+    `check.executions` says which ones.
+ 8. `check.theorems`: one inequality for each kind of claim, in rational arithmetic. `Checker._prove` joins them.
+
+`docs/certificates.md` states the theorems with their proofs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from certlip.certificate.record import Certificate, rational
-from certlip.certificate.store import read_array, read_certificate
+from certlip.certificate import SUFFIX, Bundle, Certificate, Folder, Store
+from certlip.certificate.grammar import rational
+from certlip.check import theorems
+from certlip.check.executions import class_slack_on, execution_class, slack_between
+from certlip.check.lemmas import Lemmas, domain_of, output_of, point
+from certlip.check.levels import reaches, require_level
+from certlip.check.models import Models, Network
 from certlip.errors import CertificateRejected, CertlipError, UsageError
 from certlip.graph import Graph
-from certlip.onnx_reader import read_file, read_graph
-from certlip.proofs import LIPSCHITZ_PROOFS, WITNESS_ARRAYS
-from certlip.proofs.counterexample import is_within, violates_label, violates_tolerance
-from certlip.proofs.local import LOCAL_PROOFS
-from certlip.proofs.margin import is_certified, label_margins, output_balls
+from certlip.proofs.counterexample import is_within
+from certlip.proofs.exact_values import exact_output_ball
 from certlip.proofs.neuron_form import NoNeuronForm
 from certlip.proofs.ranges import Region
 from certlip.properties.numbers import text_up
-from certlip.properties.outputs import ALL, DECISION, Output, margins_graph, select
-from certlip.rigor.rounding import Array
-
-_MODEL_SUFFIXES = (".onnx", ".onnx.gz")
+from certlip.properties.outputs import ALL, chosen, scores, select
+from certlip.rigor.exact_numbers import NotExact
+from certlip.rigor.rounding import Array, Precision
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What the checker says about one certificate: accepted with the claim in words, or rejected with the reason."""
+    """What the checker says about one certificate: accepted with the claim in words and the level at which it is
+    proved, or rejected with the reason (level "none")."""
 
     path: Path
     accepted: bool
     message: str
+    level: str = "none"
 
     def __repr__(self) -> str:
-        return _one_line(f"{'accepted' if self.accepted else 'REJECTED'} {self.path}: {self.message}")
+        verdict = f"accepted [{self.level}]" if self.accepted else "REJECTED"
+        return _one_line(f"{verdict} {self.path}: {self.message}")
 
 
 class Checker:
     """Checks many certificates, reading each model and proving each Lipschitz bound once.
 
-    models: files, or folders searched for .onnx and .onnx.gz files. A certificate's own folder and its parent are
-    searched too. Models are matched by sha256, never by name.
+    models: files or folders, see `Models`. exact: prove claims about real arithmetic in exact arithmetic; also where
+    `level`, the least that is accepted, is "exact". A Lipschitz bound, which is about real arithmetic, satisfies the
+    level "deployed" as the lemma of another claim of its store, not on its own.
     """
 
-    def __init__(self, models: Iterable[Path] = ()):
-        self._places = list(models)
-        self._graphs: dict[tuple, Graph] = {}
-        self._proved: dict[str, Certificate] = {}
-        self._folders: dict[Path, dict[str, Path]] = {}
-        self._files: dict[Path, Any] = {}
+    def __init__(self, models: Iterable[Path] = (), exact: bool = False, level: str = "float"):
+        self._level, self._exact = require_level(level), exact or level == "exact"
+        self._models = Models(models)
+        self._lemmas = Lemmas(self._models, self._exact)
+        self._stores: dict[Path, Store] = {}
+        self._graphs: tuple[Network | None, dict[str, Graph]] = (None, {})
 
     def check(self, path: Path) -> Finding:
-        """Re-prove one certificate. Never raises for a bad certificate or model: that is a rejection."""
+        """Re-prove the record in one file of a folder. Never raises for a bad one: that is a rejection."""
+        return self.check_record(self._stores.setdefault(path.parent, Folder(path.parent)), path.name)
+
+    def check_record(self, store: Store, name: str) -> Finding:
+        """Re-prove one record of a store. Never raises for a bad certificate or model: that is a rejection."""
+        path = store.path / name
         try:
-            certificate = read_certificate(path)
-            return Finding(path, True, _one_line(self._prove(certificate, path.parent)))
+            certificate = store.record(name)
+            level = self._reached(certificate, store)
+            return Finding(path, True, _one_line(self._prove(certificate, store)), level)
         except (CertlipError, NoNeuronForm) as error:
             return Finding(path, False, _one_line(str(error)))
+        except NotExact as error:
+            return Finding(path, False, _one_line(f"there is no proof in exact arithmetic: {error}"))
         except MemoryError:
             return Finding(path, False, "there is not enough memory to check this claim; use a larger machine")
         except Exception as error:  # whatever a crafted model sets off, it proves nothing
             return Finding(path, False, _one_line(f"the check broke off with {type(error).__name__}: {error}"))
 
-    def _prove(self, certificate: Certificate, folder: Path) -> str:
-        graph = self._graph(certificate, folder)
-        statement = certificate.statement
+    def _reached(self, certificate: Certificate, store: Store) -> str:
+        """The level that a proof of the claim has. Raises CertificateRejected where it is not the one demanded."""
+        level = "deployed" if certificate.is_deployed else "exact" if self._exact else "float"
+        is_lemma = certificate.kind == "lipschitz" and store.is_lemma(certificate.digest)
+        if not reaches(level, self._level) and not is_lemma:
+            raise CertificateRejected(f"the claim is of level {level}, less than {self._level}")
+        return level
+
+    def _prove(self, certificate: Certificate, store: Store) -> str:
+        """The claim in words, once it is proved."""
+        network = self._models.network(certificate.model, store)
+        statement, semantics = certificate.statement, certificate.semantics
+        precision = execution_class(semantics, network) if certificate.is_deployed else None
+        where = "" if precision is None else f" in every execution of the class {precision.name}"
         if certificate.kind == "lipschitz":
-            value = self._lipschitz(certificate, folder)
-            return f"|Df| <= {text_up(value)} |Dx| in {statement['norm']} for {_output(certificate)}{_where(statement)}"
-        if certificate.kind == "robustness":
-            self._robustness(certificate, graph, folder)
-            return f"label {statement['label']} holds within {statement['norm']} distance {statement['eps']}"
+            value = text_up(self._lemmas.prove(certificate, store))
+            near = _within(statement["set"]) if "set" in statement else ""
+            return f"|Df| <= {value} |Dx| in {statement['norm']} for {output_of(certificate)}{near}"
+        if certificate.kind in ("robustness", "radius"):
+            self._class(certificate, network, store, precision)
+            if certificate.kind == "radius":
+                near = f"at every {statement['norm']} distance below {statement['radius']} of a point"
+                return f"label {statement['label']} holds {near}{where}"
+            return f"label {statement['label']} holds{_within(statement['set'])}{where}"
         if certificate.kind == "tolerance":
-            self._tolerance(certificate, folder)
-            limit = f"outputs move by at most {statement['tolerance']}"
-            return f"{limit} within {statement['norm']} distance {statement['eps']}"
-        self._falsification(certificate, graph, folder)
-        return f"a counterexample within {statement['norm']} distance {statement['eps']} violates the property"
+            self._tolerance(certificate, network, store, precision)
+            apart = f"within {statement['set']['norm']} distance {statement['set']['eps']} of each other"
+            near = _within(statement["set"]) if "center" in statement["set"] else f" {apart}"
+            return f"outputs move by at most {statement['tolerance']}{near}{where}"
+        self._falsification(certificate, network, store, precision)
+        return f"a counterexample{_within(statement['set'])} violates the property{where}"
 
-    def _lipschitz(self, certificate: Certificate, folder: Path) -> Fraction:
-        value = rational(certificate.statement["value"])
-        if certificate.digest in self._proved:
-            return value
-        method, arrays = certificate.witness["method"], certificate.witness["arrays"]
-        region = certificate.statement.get("region")
-        known = LIPSCHITZ_PROOFS if region is None else LOCAL_PROOFS
-        if method not in known:
-            kind = "" if region is None else " for bounds on a region"
-            raise CertificateRejected(f"the method '{method}' is unknown to this checker{kind}")
-        if set(arrays) != set(WITNESS_ARRAYS[method]):
-            raise CertificateRejected(f"the witness of '{method}' must hold exactly {sorted(WITNESS_ARRAYS[method])}")
-        full = self._graph(certificate, folder)
-        graph, norm = select(full, _output(certificate)), certificate.statement["norm"]
-        witness = {name: read_array(folder, digest) for name, digest in arrays.items()}
-        if region is None:
-            proved = LIPSCHITZ_PROOFS[method](graph, norm, witness)
-        else:
-            center = _point(region["center"], "region's center", full, folder)
-            proved = LOCAL_PROOFS[method](graph, norm, witness, Region(center, rational(region["eps"]), region["norm"]))
-        if not (np.isfinite(proved) and Fraction(proved) <= value):
-            raise CertificateRejected(f"the witness proves {proved:.9g}, not the claimed {text_up(value)}")
-        self._proved[certificate.digest] = certificate
-        return value
+    def _class(self, certificate: Certificate, network: Network, store: Store, precision: Precision | None) -> None:
+        """Robustness and radius: the margin against every other class exceeds what it can lose."""
+        label, (norm, eps, center) = certificate.statement["label"], domain_of(certificate)
+        graph = self._graph(network, "margins")
+        count = graph.output_size
+        if label >= theorems.classes(count) or center is None:
+            raise CertificateRejected(f"the label {label} does not exist among {theorems.classes(count)} classes")
+        x = point(center, "center", network.graph, store)
+        slack = [Fraction(0)] * count
+        if precision is not None:
+            slack = class_slack_on(network.graph, Region(x, eps, norm), precision)
+        holds = theorems.keeps_inside if certificate.kind == "radius" else theorems.keeps
+        outputs = self._outputs(graph, x)
+        for rival, output in theorems.rivals(count, label):
+            margin, lost = theorems.lead(outputs, slack, label, rival)
+            if margin <= 0:
+                raise CertificateRejected(f"the margin is not positive ({output})")
+            bound = self._lemmas.bound(certificate, output, store)
+            if not holds(margin, bound, eps, lost):
+                needed = text_up(bound * eps + lost)
+                raise CertificateRejected(f"the margin {text_up(margin)} does not exceed {needed} ({output})")
 
-    def _robustness(self, certificate: Certificate, graph: Graph, folder: Path) -> None:
-        statement = certificate.statement
-        label, eps = statement["label"], rational(statement["eps"])
-        scores = margins_graph(graph)
-        classes = max(2, scores.output_size)
-        if label >= classes:
-            raise CertificateRejected(f"the label {label} does not exist among {classes} classes")
-        outputs = output_balls(scores, _point(statement["input"], "input", graph, folder)[None])[0]
-        margins = label_margins(outputs, label)
-        for rival, margin in enumerate(margins.tolist()):
-            if margins.size > 1 and rival == label:
-                continue
-            wanted = DECISION if margins.size == 1 else Output.pair(*sorted((label, rival)))
-            bound = self._bound(certificate, folder, wanted)
-            if not is_certified(margin, bound, eps):
-                raise CertificateRejected(f"the margin {margin:.9g} does not exceed {text_up(bound * eps)} ({wanted})")
+    def _tolerance(
+        self, certificate: Certificate, network: Network, store: Store, precision: Precision | None
+    ) -> None:
+        tolerance, (norm, eps, center) = rational(certificate.statement["tolerance"]), domain_of(certificate)
+        slack = [Fraction(0)]
+        if center is not None:
+            x = point(center, "center", network.graph, store)
+            if precision is not None:
+                slack = slack_between(network.graph, Region(x, Fraction(0), norm), Region(x, eps, norm), precision)
+        bound = self._lemmas.bound(certificate, ALL, store)
+        if not theorems.stays(bound, eps, tolerance, max(slack)):
+            moved = text_up(bound * eps + max(slack))
+            raise CertificateRejected(f"outputs may move by {moved}, more than {text_up(tolerance)}")
 
-    def _tolerance(self, certificate: Certificate, folder: Path) -> None:
-        statement = certificate.statement
-        eps, tolerance = rational(statement["eps"]), rational(statement["tolerance"])
-        bound = self._bound(certificate, folder, ALL)
-        if bound * eps > tolerance:
-            raise CertificateRejected(f"outputs may move by {text_up(bound * eps)}, more than {text_up(tolerance)}")
-
-    def _bound(self, certificate: Certificate, folder: Path, output: Output) -> Fraction:
-        """The proved Lipschitz bound that a claim refers to: same model, norm and output, valid where the claim is."""
-        digest = certificate.witness["bounds"].get(str(output))
-        if digest is None:
-            raise CertificateRejected(f"the witness names no Lipschitz bound for '{output}'")
-        path = self._records(folder).get(digest)
-        if path is None:
-            raise CertificateRejected(
-                f"the Lipschitz certificate {digest[:12]}... is missing; keep the folder together"
-            )
-        other = read_certificate(path)
-        if other.digest != digest or other.kind != "lipschitz":
-            raise CertificateRejected(f"{path} is not the Lipschitz certificate that the claim refers to")
-        same = other.model == certificate.model and other.statement["norm"] == certificate.statement["norm"]
-        if not same or _output(other) != output:
-            raise CertificateRejected(f"the Lipschitz bound in {path} is for another model, norm or output")
-        if "region" in other.statement:
-            _require_ball(certificate.statement, other.statement["region"], path)
-        return self._lipschitz(other, folder)
-
-    def _falsification(self, certificate: Certificate, graph: Graph, folder: Path) -> None:
-        statement = certificate.statement
-        point = _point(statement["input"], "input", graph, folder)
-        other = _point(statement["counterexample"], "counterexample", graph, folder)
-        if not is_within(point, other, statement["norm"], rational(statement["eps"])):
-            raise CertificateRejected("the counterexample lies outside the ball")
+    def _falsification(
+        self, certificate: Certificate, network: Network, store: Store, precision: Precision | None
+    ) -> None:
+        statement, (norm, eps, center) = certificate.statement, domain_of(certificate)
+        x = point(center or "", "center", network.graph, store)
+        other = point(statement["counterexample"], "counterexample", network.graph, store)
+        clip = statement["set"].get("clip")
+        inside = is_within(x, other, norm, eps)
+        if not inside or not theorems.in_clip(other, clip and [rational(end) for end in clip]):
+            raise CertificateRejected("the counterexample lies outside the set")
         if "tolerance" in statement:
-            holds = violates_tolerance(select(graph, ALL), point, other, rational(statement["tolerance"]))
+            graph, slack = self._graph(network, "all"), [Fraction(0)] * network.graph.output_size
+            if precision is not None:
+                regions = Region(x, Fraction(0), norm), Region(other, Fraction(0), norm)
+                slack = slack_between(network.graph, *regions, precision)
+            outputs = self._outputs(graph, x), self._outputs(graph, other)
+            holds = theorems.moves(*outputs, rational(statement["tolerance"]), slack)
         else:
-            scores = margins_graph(graph)
-            if statement["label"] >= max(2, scores.output_size):
+            graph = self._graph(network, "margins")
+            if statement["label"] >= theorems.classes(graph.output_size):
                 raise CertificateRejected(f"the label {statement['label']} does not exist")
-            holds = violates_label(scores, other, statement["label"])
+            slack = [Fraction(0)] * graph.output_size
+            if precision is not None:
+                slack = class_slack_on(network.graph, Region(other, Fraction(0), norm), precision)
+            holds = theorems.loses(self._outputs(graph, other), statement["label"], slack)
         if not holds:
-            raise CertificateRejected("the exact network is not proved to violate the property at the counterexample")
+            raise CertificateRejected("the property is not proved to be violated at the counterexample")
 
-    def _records(self, folder: Path) -> dict[str, Path]:
-        """Digest of every readable record in a folder."""
-        if folder not in self._folders:
-            table: dict[str, Path] = {}
-            for path in sorted(folder.glob("*.json")):
-                try:
-                    table[read_certificate(path).digest] = path
-                except CertificateRejected:
-                    continue  # reported when it is checked itself; here it only cannot be referred to
-            self._folders[folder] = table
-        return self._folders[folder]
+    def _outputs(self, graph: Graph, x: Array) -> theorems.Enclosure:
+        """Enclosures of the exact outputs at one point, as rational numbers."""
+        return exact_output_ball(graph, x) if self._exact else theorems.outputs_at(graph, x)
 
-    def _graph(self, certificate: Certificate, folder: Path) -> Graph:
-        model = certificate.model
-        key = (model["sha256"], tuple(sorted(model["external"].items())), model["input"], model["output"])
-        if key not in self._graphs:
-            file = self._find(model, folder)
-            try:
-                self._graphs[key] = read_graph(file, model["input"], model["output"])
-            except UsageError as error:
-                raise CertificateRejected(f"the certificate does not fit its model: {error}") from error
-        return self._graphs[key]
-
-    def _find(self, model, folder: Path):
-        for path in _candidates([*self._places, folder, folder.parent]):
-            if path not in self._files:
-                try:
-                    self._files[path] = read_file(path)
-                except CertlipError:
-                    self._files[path] = None  # not a readable model, so not the one that is named
-            file = self._files[path]
-            if file is not None and file.sha256 == model["sha256"] and dict(file.external) == model["external"]:
-                return file
-        raise CertificateRejected(
-            f"no model with sha256 {model['sha256'][:16]}... was found; name the file of '{model['name']}' with --model"
-        )
+    def _graph(self, network: Network, which: str) -> Graph:
+        """The function that decides a class, or all outputs; made once for a model. Operators are merged where their
+        product may be rounded."""
+        if self._graphs[0] is not network:
+            self._graphs = network, {}
+        known = self._graphs[1]
+        if which not in known:
+            output = scores(network.graph) if which == "margins" else ALL
+            known[which] = (chosen if self._exact else select)(network.graph, output)
+        return known[which]
 
 
-def _point(digest: str, what: str, graph: Graph, folder: Path) -> Array:
-    point = read_array(folder, digest)
-    if point.shape != graph.input_shape or not np.isfinite(point).all():
-        raise CertificateRejected(f"the {what} of shape {point.shape} is no input of shape {graph.input_shape}")
-    return point
-
-
-def _require_ball(claim: Mapping[str, Any], region: Mapping[str, str], path: Path) -> None:
-    """A bound on a region serves only the ball around the same point, of the same norm and no larger.
-
-    Equal digests are equal points.
-    """
-    if claim["kind"] != "robustness":
-        raise CertificateRejected(f"the Lipschitz bound in {path} holds on a region only, not for every input")
-    if region["center"] != claim["input"] or region["norm"] != claim["norm"]:
-        raise CertificateRejected(f"the Lipschitz bound in {path} holds around another point or in another norm")
-    if rational(region["eps"]) < rational(claim["eps"]):
-        raise CertificateRejected(f"the Lipschitz bound in {path} holds on a smaller ball than the claim is about")
-
-
-def _where(statement: Mapping[str, Any]) -> str:
-    region = statement.get("region")
-    return "" if region is None else f", within {region['norm']} distance {region['eps']} of a point"
-
-
-def _output(certificate: Certificate) -> Output:
-    entry = certificate.statement["output"]
-    return Output(entry["kind"], tuple(entry["indices"]))
+def _within(domain: dict) -> str:
+    clip = f", clipped to [{', '.join(domain['clip'])}]" if "clip" in domain else ""
+    return f" within {domain['norm']} distance {domain['eps']} of a point{clip}"
 
 
 def _one_line(text: str) -> str:
@@ -240,29 +218,61 @@ def _one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def _candidates(places: Iterable[Path]) -> Iterable[Path]:
-    for place in places:
-        if place.is_dir():
-            yield from sorted(path for path in place.iterdir() if path.name.endswith(_MODEL_SUFFIXES))
-        else:
-            yield place
+class _Refused(Store):
+    """A bundle that could not be opened: its one record says why."""
+
+    def __init__(self, path: Path, reason: CertificateRejected):
+        super().__init__(path)
+        self._reason = reason
+
+    def names(self) -> list[str]:
+        return [""]
+
+    def data(self, name: str, limit: int) -> bytes:
+        raise self._reason
 
 
-def certificate_files(entries: Sequence[str | Path]) -> list[Path]:
-    """The records among files and folders. Raises UsageError where there are none."""
-    files: list[Path] = []
+def records(entries: Sequence[str | Path]) -> list[tuple[Store, str]]:
+    """Every record among files, folders and bundles, in order: its store and its name.
+
+    Raises UsageError for an entry that does not exist, and for a folder or bundle without certificates.
+    """
+    found: list[tuple[Store, str]] = []
+    folders: dict[Path, Store] = {}
     for entry in map(Path, entries):
         if not entry.exists():
             raise UsageError(f"there is no certificate {entry}; check the path")
-        found = sorted(entry.glob("*.json")) if entry.is_dir() else [entry]
-        if not found:
-            raise UsageError(f"the folder {entry} holds no certificates; name one written with --certificates")
-        files.extend(found)
-    return files
+        if entry.is_dir():
+            stores: list[Store] = [Folder(entry), *map(_bundle, sorted(entry.glob("*" + SUFFIX)))]
+        elif entry.suffix == SUFFIX:
+            stores = [_bundle(entry)]
+        else:
+            found.append((folders.setdefault(entry.parent, Folder(entry.parent)), entry.name))
+            continue
+        inside = [(store, name) for store in stores for name in store.names()]
+        if not inside:
+            raise UsageError(f"{entry} holds no certificates; name what was written with --certificates")
+        found.extend(inside)
+    return found
 
 
-def check(paths: str | Path | Sequence[str | Path], models: Sequence[str | Path] = ()) -> list[Finding]:
-    """Re-prove certificates (files or folders) with the trusted base alone; one finding for each record."""
+def _bundle(path: Path) -> Store:
+    try:
+        return Bundle(path)
+    except CertificateRejected as error:
+        return _Refused(path, error)
+
+
+def check(
+    paths: str | Path | Sequence[str | Path],
+    models: Sequence[str | Path] = (),
+    exact: bool = False,
+    level: str = "float",
+) -> list[Finding]:
+    """Re-prove certificates (files, folders or bundles) with the trusted base alone; one finding for each record.
+
+    exact, level: see `Checker`. Raises UsageError for a path that is not there, or an unknown level.
+    """
     entries = [paths] if isinstance(paths, (str, Path)) else list(paths)
-    checker = Checker(Path(model) for model in models)
-    return [checker.check(file) for file in certificate_files(entries)]
+    checker = Checker((Path(model) for model in models), exact, level)
+    return [checker.check_record(store, name) for store, name in records(entries)]

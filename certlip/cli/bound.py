@@ -35,10 +35,13 @@ from certlip.errors import UsageError
 @timeout_option
 @click.option(
     "--certificate",
+    "--certificates",
+    "certificate",
     type=click.Path(path_type=Path),
     default=None,
     metavar="FILE",
-    help="Write the proof of the best bound (with --around of the local one); its arrays go beside it.",
+    help="Write the proof of the best bound (with --around of the local one); its arrays go beside it, or into the "
+    "same file if its name ends in .certlip.",
 )
 @import_options
 @json_option

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from certlip.cli.options import json_option, print_json
+
+if TYPE_CHECKING:
+    from certlip.attestation import Attestation
+
+_SHOWN = 12
 
 
 @click.command("check")
@@ -19,36 +25,76 @@ from certlip.cli.options import json_option, print_json
     metavar="MODEL",
     help="Model file or folder of models; matched by sha256. Repeatable.",
 )
+@click.option("--exact", is_flag=True, help="Prove claims about real arithmetic again in exact arithmetic.")
+@click.option(
+    "--level",
+    type=click.Choice(["float", "exact", "deployed"]),
+    default="float",
+    show_default=True,
+    help="Refuse what is proved at a lower level; exact includes --exact.",
+)
+@click.option(
+    "--attestation",
+    "statement",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="FILE",
+    help="Hold what `certlip attest` wrote against these certificates and models too; signatures are not looked at.",
+)
 @json_option
-def command(paths: tuple[Path, ...], models: tuple[Path, ...], as_json: bool) -> int:
+def command(
+    paths: tuple[Path, ...], models: tuple[Path, ...], exact: bool, level: str, statement: Path | None, as_json: bool
+) -> int:
     """Prove certificates again.
 
-    PATH names files or folders of them; the proofs need numpy and onnx alone.
+    PATH names certificates, folders or bundles (.certlip) of them; the proofs need numpy and onnx alone.
 
     `python -m certlip.check` does the same where nothing else is installed.
     """
     from threadpoolctl import threadpool_limits
 
-    from certlip.check import Checker, certificate_files
+    from certlip.attestation import objections, read_attestation, steady
+    from certlip.check import Checker, records
+    from certlip.check.report import findings_json, summary
     from certlip.errors import CertificateRejected, UsageError
 
-    files = certificate_files(paths)
+    attestation = None if statement is None else read_attestation(statement)
+    entries = records(paths) if attestation is None else steady(records(paths))
     for model in models:
         if not model.exists():
             raise UsageError(f"there is no model {model}; check the path")
-    checker = Checker(models)
+    checker = Checker(models, exact or (attestation is not None and attestation.exact), level)
     findings = []
-    for file in files:
-        with threadpool_limits(1, user_api="blas"):
-            finding = checker.check(file)
-        findings.append(finding)
-        if not as_json:
-            word, rest = repr(finding).split(" ", 1)
-            click.echo(click.style(word, fg="green" if finding.accepted else "red") + " " + rest)
-    rejected = sum(not finding.accepted for finding in findings)
+    with threadpool_limits(1, user_api="blas"):
+        for store, name in entries:
+            finding = checker.check_record(store, name)
+            findings.append(finding)
+            if not as_json:
+                word, rest = repr(finding).split(" ", 1)
+                click.echo(click.style(word, fg="green" if finding.accepted else "red") + " " + rest)
+    reasons = [] if attestation is None else objections(attestation, entries, findings, models)
     if as_json:
-        entries = [{"path": str(f.path), "accepted": f.accepted, "message": f.message} for f in findings]
-        print_json({"schema": 1, "checked": len(findings), "rejected": rejected, "certificates": entries})
+        data = findings_json(findings)
+        if attestation is not None:
+            data["attestation"] = {"path": str(statement), "accepted": not reasons, "reasons": reasons}
+        print_json(data)
     else:
-        click.echo(f"{len(findings)} checked, {rejected} rejected")
-    return CertificateRejected.exit_code if rejected else 0
+        click.echo(summary(findings))
+        if attestation is not None:
+            _say(attestation, statement, reasons)
+    return 0 if all(finding.accepted for finding in findings) and not reasons else CertificateRejected.exit_code
+
+
+def _say(attestation: Attestation, path: Path | None, reasons: list[str]) -> None:
+    """One line, or one for each reason why the attestation does not stand."""
+    from certlip.report.text import one_line
+
+    for reason in reasons[:_SHOWN]:
+        click.echo(click.style("REJECTED", fg="red") + one_line(f" attestation {path}: {reason}"))
+    if len(reasons) > _SHOWN:
+        click.echo(f"... {len(reasons) - _SHOWN} more reasons; --json prints all")
+    if not reasons:
+        count, when = len(attestation.certificates), f", checked {attestation.time}" if attestation.time else ""
+        text = f" [{attestation.level}] attestation {path}: {count} claim{'s' * (count != 1)} about "
+        text += f"{attestation.subjects[0][0]}{when}; whether it is signed is not looked at"
+        click.echo(click.style("accepted", fg="green") + one_line(text))

@@ -17,7 +17,8 @@ def claim_for_all_inputs(
     """Print the bound and what follows from it for every input. Exit 3 unless that statement itself is the claim."""
     from certlip.verification.certify import Recorder
 
-    recorder = None if certificates is None else Recorder(model, certificates)
+    options = {"method": method, "timeout": timeout}
+    recorder = None if certificates is None else Recorder(model, certificates, options)
     with working() as (say, _):
         bounds, factor = _bounds(model, question, method, timeout, say)
     proved = [bound for bound in bounds if bound is not None]
@@ -25,10 +26,11 @@ def claim_for_all_inputs(
     moved = None if worst is None else Fraction(worst.value) * factor * question.eps
     holds = moved is not None and (question.tolerance is None or moved <= question.tolerance)
     if recorder is not None:
-        for bound in proved:
-            recorder.bound(bound)
-        if worst is not None and holds and question.tolerance is not None:
-            recorder.tolerance(worst, question)
+        with recorder:
+            for bound in proved:
+                recorder.bound(bound)
+            if worst is not None and holds and question.tolerance is not None:
+                recorder.tolerance(worst, question)
     if as_json:
         print_json(_json(model, question, proved, moved, holds, is_claim))
     else:
@@ -40,11 +42,12 @@ def _json(model, question, proved, moved: Fraction | None, holds: bool, is_claim
     from certlip.report.json_form import SCHEMA, bound_json, finite, model_json, property_json
 
     empty = dict.fromkeys(("certified", "falsified", "unknown", "timeout", "misclassified", "error"), 0)
+    counts = {"samples": 0, **empty, "clean_accuracy": None, "certified_accuracy": None}
     return {
         "schema": SCHEMA,
         "model": model_json(model),
         "property": property_json(question.norm, question.eps, question.tolerance),
-        "summary": {"samples": 0, **empty, "clean_accuracy": None, "certified_accuracy": None, "labels": "none"},
+        "summary": {**counts, "levels": {"float": 0, "deployed": 0}, "labels": "none"},
         "samples": [],
         "bounds": [bound_json(bound) for bound in proved],
         "data_free": {

@@ -68,6 +68,20 @@ tolerance_option = click.option(
     metavar="D",
     help="Regressors: outputs may move by at most D instead of keeping a class.",
 )
+certificates_option = click.option(
+    "--certificates",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="PLACE",
+    help="Write every proof into this folder, or into one file if the name ends in .certlip.",
+)
+level_option = click.option(
+    "--level",
+    type=click.Choice(["float", "deployed"]),
+    default="float",
+    show_default=True,
+    help="deployed: count only what is proved for every execution in the model's own arithmetic.",
+)
 
 
 def import_options(function: Callable) -> Callable:
@@ -100,6 +114,14 @@ def parse_share(text: str, what: str) -> Fraction:
     if share > 1:
         raise UsageError(f"{what} '{text[:40]}' is more than 1; write a share like 0.9")
     return share
+
+
+def parse_interval(text: str, what: str) -> tuple[str, str]:
+    """Two ends, like 0,1; what they are is for the caller to read."""
+    ends = text.split(",")
+    if len(ends) != 2:
+        raise UsageError(f"{what} '{text[:40]}' is not an interval; write its two ends like 0,1")
+    return ends[0], ends[1]
 
 
 @contextmanager

@@ -7,9 +7,11 @@ from pathlib import Path
 import click
 
 from certlip.cli.options import (
+    certificates_option,
     data_option,
     import_options,
     json_option,
+    level_option,
     limit_option,
     load_model,
     method_option,
@@ -33,6 +35,8 @@ from certlip.errors import UsageError
 @sample_timeout_option
 @total_timeout_option
 @tolerance_option
+@certificates_option
+@level_option
 @import_options
 @json_option
 def command(
@@ -44,6 +48,8 @@ def command(
     timeout: float,
     total_timeout: float | None,
     tolerance: str | None,
+    certificates: Path | None,
+    level: str,
     input_name: str | None,
     output_name: str | None,
     as_json: bool,
@@ -74,6 +80,8 @@ def command(
             timeout=timeout,
             total_timeout=total_timeout,
             tolerance=tolerance,
+            certificates=certificates,
+            level=level,
             progress=say,
             each=advance,
         )

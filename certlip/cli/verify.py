@@ -8,14 +8,17 @@ import click
 
 from certlip.cli.exit_codes import exit_code
 from certlip.cli.options import (
+    certificates_option,
     data_option,
     import_options,
     json_option,
+    level_option,
     limit_option,
     load_model,
     method_option,
     model_argument,
     norm_option,
+    parse_interval,
     parse_share,
     print_json,
     sample_timeout_option,
@@ -42,8 +45,10 @@ from certlip.errors import UsageError
 )
 @tolerance_option
 @click.option(
-    "--certificates", type=click.Path(path_type=Path), default=None, metavar="DIR", help="Write every proof into DIR."
+    "--clip", default=None, metavar="LOW,HIGH", help="Perturb entries within this interval only, like 0,1 for pixels."
 )
+@certificates_option
+@level_option
 @click.option("--data-free", is_flag=True, help="Claim only the margin above which every input is robust; no samples.")
 @import_options
 @json_option
@@ -58,7 +63,9 @@ def command(
     total_timeout: float | None,
     min_certified: str | None,
     tolerance: str | None,
+    clip: str | None,
     certificates: Path | None,
+    level: str,
     data_free: bool,
     input_name: str | None,
     output_name: str | None,
@@ -73,11 +80,12 @@ def command(
     from certlip.report.console import print_verdicts
     from certlip.report.json_form import verify_report_json
     from certlip.verification import Question
-    from certlip.verification.amount import exact_amount
+    from certlip.verification.amount import exact_amount, exact_interval
     from certlip.verification.dataset import default_data, read_dataset
 
     amount = exact_amount(eps, "--eps")
     slack = None if tolerance is None else exact_amount(tolerance, "--tolerance")
+    interval = None if clip is None else exact_interval(parse_interval(clip, "--clip"), "--clip")
     share = None if min_certified is None else parse_share(min_certified, "--min-certified")
     if data_free and data is not None:
         raise UsageError("--data-free claims nothing about samples; leave out --data")
@@ -88,6 +96,8 @@ def command(
     if source is None:
         from certlip.cli.data_free import claim_for_all_inputs
 
+        if level == "deployed" or clip is not None:
+            raise UsageError("--level deployed and --clip are about samples; pass them with --data FILE")
         question = Question(amount, norm, slack)
         seconds = timeout if total_timeout is None else min(timeout, total_timeout)
         return claim_for_all_inputs(loaded, question, method, seconds, certificates, data_free, as_json)
@@ -102,7 +112,9 @@ def command(
             timeout=timeout,
             total_timeout=total_timeout,
             tolerance=slack,
+            clip=interval,
             certificates=certificates,
+            level=level,
             progress=say,
             each=advance,
         )

@@ -103,11 +103,8 @@ class Graph:
         """sha256 over structure and parameters; equal digests mean the same network entry by entry."""
         state = sha256(repr(self.input_shape).encode())
         for node in self.nodes:
-            state.update(repr((type(node.operator).__name__, node.inputs)).encode())
-            for key, item in sorted(vars(node.operator).items()):
-                if key in node.operator.__dataclass_fields__:
-                    state.update(key.encode())
-                    _absorb(state, item)
+            state.update(repr(node.inputs).encode())
+            _absorb(state, node.operator)
         return state.hexdigest()
 
 
@@ -115,7 +112,13 @@ def _absorb(state: Any, item: object) -> None:
     if isinstance(item, Ball):
         _absorb(state, item.mid)
         _absorb(state, item.rad)
-    elif isinstance(item, np.ndarray):
-        state.update(repr((item.dtype.str, item.shape)).encode() + np.ascontiguousarray(item).tobytes())
+    elif isinstance(item, np.ndarray | np.generic):  # bytes, as a repr depends on the release of numpy
+        array = np.asarray(item)
+        state.update(repr((array.dtype.str, array.shape)).encode() + np.ascontiguousarray(array).tobytes())
+    elif isinstance(item, Operator):
+        state.update(type(item).__name__.encode())
+        for key in sorted(item.__dataclass_fields__):
+            state.update(key.encode())
+            _absorb(state, getattr(item, key))
     else:
         state.update(repr(item).encode())

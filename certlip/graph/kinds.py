@@ -2,7 +2,8 @@
 
 Shapes carry no batch axis. Every method takes and returns arrays with one extra leading axis, the batch.
 `enclose` bounds two things at once: the exact real result, and the result of any execution in a class of
-floating-point arithmetic (see `Precision`), on every input of a ball.
+floating-point arithmetic (see `Precision`) that computes operator by operator, on every input of a ball. `deviate`
+bounds the difference of the two over a set of inputs, and for executions that fuse operators too.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from typing import TypeVar
 
 import numpy as np
 
+from certlip.graph.computed import Computed
+from certlip.graph.shift import Shift, linear
 from certlip.rigor.ball import Ball
 from certlip.rigor.norms import dominance_norm, spectral_norm
-from certlip.rigor.rounding import TINY, UNIT, Array, Precision, inflate, product_up
+from certlip.rigor.rounding import REAL, TINY, Array, Precision, down, inflate, product_up, up
 
 Shape = tuple[int, ...]
 AffineType = TypeVar("AffineType", bound="Affine")
@@ -45,12 +48,20 @@ class Operator(ABC):
         """Ball around every exact result and every result computed in `precision`, for inputs in the balls."""
 
     @abstractmethod
+    def deviate(self, precision: Precision, *inputs: Computed) -> Computed:
+        """The value of every execution in `precision`, given those of the inputs; see `certlip.graph.computed`."""
+
+    @abstractmethod
     def spread(self, *inputs: Array) -> Array:
         """If each entry of input i moves by at most inputs[i], entries of the output move by at most this."""
 
     @abstractmethod
     def gain(self, norm: str, *bounds: float) -> float:
         """If input i moves by at most bounds[i] in `norm` ("l2" or "linf"), the output moves by at most this."""
+
+    def shift(self, *inputs: Shift) -> Shift:
+        """How far the output moves if the inputs do so."""
+        return Shift.of(self.spread(*(x.entries for x in inputs)), self.gain("l2", *(x.length for x in inputs)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +91,12 @@ class Affine(Operator):
     def terms(self) -> int:
         """Length of the longest dot product that makes one entry of W x."""
 
+    @property
+    def roundings(self) -> int:
+        """How often an execution rounds one term of W x + b: constants converted to its format, the product, at most
+        `terms` additions, a factor of the whole (Gemm's alpha), a constant made from others (BatchNormalization's)."""
+        return self.terms + 4
+
     @abstractmethod
     def forward(self, weight: Array, x: Array) -> Array:
         """W x for this array of weights."""
@@ -105,6 +122,24 @@ class Affine(Operator):
         mid = linear.mid + self.bias.mid
         rad = linear.rad + self.bias.rad + slip + 2 * (self.terms + 2) * precision.tiny
         return Ball(mid, inflate(rad, 8))
+
+    def deviate(self, precision: Precision, *inputs: Computed) -> Computed:
+        (given,) = inputs
+        bias = np.maximum(self.bias_size, self.bias.magnitude())
+        return Computed(
+            self.enclose(REAL, given.centre),
+            self.shift(given.moved),
+            self.shift(given.error),
+            inflate(self.spread(given.size) + bias, 2),
+            given.depth + self.roundings,
+            inflate(self.terms * given.monomials + 1.0, 2),
+            inflate(max(1.0, self.linf_norm) * given.reach + float(bias.max(initial=0.0)), 3),
+        )
+
+    def shift(self, *inputs: Shift) -> Shift:
+        entries, rest = self.spread(inputs[0].entries), self.spread(inputs[0].rest)
+        length = self.gain("l2", inputs[0].length)
+        return linear(lambda rows: self.linear_image(rows, REAL), entries, rest, length, inputs)
 
     def linear_image(self, x: Ball, precision: Precision) -> Ball:
         """Ball around W x, without the bias (rows of a batch are columns of a matrix to be pushed through W)."""
@@ -219,6 +254,17 @@ class Pointwise(Operator):
         error = self.execution_error(size, value, precision)
         return Ball(exact.mid, np.asarray(inflate(exact.rad + moved + error, 12)))
 
+    def deviate(self, precision: Precision, *inputs: Computed) -> Computed:
+        """|phi'(v') - phi(v)| <= steepest |v' - v| + execution error, the steepest slope where v and v' may be."""
+        (given,) = inputs
+        off, exact = given.deviation(precision), given.exact()
+        low, high = self.slopes_on(down(exact.lower() - off.entries), up(exact.upper() + off.entries))
+        centre, moved = self.enclose(REAL, given.centre), given.moved.through(low, high, np.zeros(low.shape))
+        value = centre.magnitude() + moved.entries + np.maximum(np.abs(low), np.abs(high)) * off.entries
+        slip = self.execution_error(up(exact.magnitude() + off.entries), inflate(value, 4), precision)
+        slip = np.broadcast_to(inflate(slip + precision.tiny, 12), low.shape)
+        return Computed.leaf(centre, moved, off.through(low, high, slip))
+
     def gain(self, norm: str, *bounds: float) -> float:
         return product_up(bounds[0], float(self.steepness().max(initial=0.0)))
 
@@ -230,7 +276,7 @@ class Merge(Operator):
 
 def rounding_error(value: Array, precision: Precision, operations: int) -> Array:
     """Bound for a value computed by so many correctly rounded operations on terms no larger than `value`."""
-    return operations * ((precision.unit + UNIT) * value + precision.tiny + TINY)
+    return precision.gamma(operations) * value + 2 * operations * (precision.tiny + TINY)
 
 
 def library_error(value: Array, precision: Precision) -> Array:

@@ -109,19 +109,19 @@ class Conv(Affine):
         return padded[(slice(None), slice(None), *inside)].reshape(len(y), *self.domain)
 
     @property
-    def _is_small(self) -> bool:
+    def is_small(self) -> bool:
         sides = prod(self.domain), prod(self.codomain)
         return min(sides) <= _DENSE_SIDE and prod(sides) <= _DENSE_ENTRIES
 
     @cached_property
     def l2_norm(self) -> float:
         """True padding and stride through the dense matrix when small, else over the frequencies of a torus."""
-        return spectral_norm(self.matrix()) if self._is_small else frequency_norm(self)
+        return spectral_norm(self.matrix()) if self.is_small else frequency_norm(self)
 
     @cached_property
     def dominance_norm(self) -> float:
         per_channel = channel_dominance_norm(self)
-        return min(per_channel, dominance_norm(self.matrix())) if self._is_small else per_channel
+        return min(per_channel, dominance_norm(self.matrix())) if self.is_small else per_channel
 
 
 @dataclass(frozen=True, eq=False)

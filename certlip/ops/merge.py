@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -9,9 +10,18 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from certlip.graph.computed import Computed
 from certlip.graph.kinds import Merge, Shape
+from certlip.graph.shift import Shift, linear
 from certlip.rigor.ball import Ball, concatenate
-from certlip.rigor.rounding import Array, Precision, inflate, up
+from certlip.rigor.rounding import REAL, Array, Precision, inflate, up
+
+
+def _side_by_side(operator: Add | Concat, inputs: Sequence[Shift]) -> Shift:
+    """Branches move together where they share a source."""
+    entries, rest = (operator.spread(*(getattr(x, key) for x in inputs)) for key in ("entries", "rest"))
+    length = operator.gain("l2", *(x.length for x in inputs))
+    return linear(lambda *rows: operator.enclose(REAL, *rows), entries, rest, length, inputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +43,21 @@ class Add(Merge):
         size = sum(np.abs(ball.mid) + ball.rad for ball in inputs)
         rad = sum((ball.rad for ball in inputs), np.zeros(())) + precision.gamma(len(inputs)) * size
         return Ball(self.value(*(ball.mid for ball in inputs)), inflate(rad, 2 * len(inputs) + 4))
+
+    def shift(self, *inputs: Shift) -> Shift:
+        return _side_by_side(self, inputs)
+
+    def deviate(self, precision: Precision, *inputs: Computed) -> Computed:
+        """One sum of all terms: that of one branch may start where that of another ended."""
+        return Computed(
+            self.enclose(REAL, *(given.centre for given in inputs)),
+            self.shift(*(given.moved for given in inputs)),
+            self.shift(*(given.error for given in inputs)),
+            self.spread(*(given.size for given in inputs)),
+            sum(given.depth + 1 for given in inputs),
+            inflate(sum(given.monomials for given in inputs), len(inputs)),
+            inflate(sum(given.reach for given in inputs), len(inputs)),
+        )
 
     def spread(self, *inputs: Array) -> Array:
         return inflate(self.value(*inputs), len(inputs))
@@ -63,6 +88,20 @@ class Concat(Merge):
 
     def enclose(self, precision: Precision, *inputs: Ball) -> Ball:
         return concatenate(list(inputs), self.axis + 1)
+
+    def shift(self, *inputs: Shift) -> Shift:
+        return _side_by_side(self, inputs)
+
+    def deviate(self, precision: Precision, *inputs: Computed) -> Computed:
+        return Computed(
+            self.enclose(REAL, *(given.centre for given in inputs)),
+            self.shift(*(given.moved for given in inputs)),
+            self.shift(*(given.error for given in inputs)),
+            self.value(*(given.size for given in inputs)),
+            max(given.depth for given in inputs),
+            max(given.monomials for given in inputs),
+            float(np.max([given.reach for given in inputs])),  # NaN stays
+        )
 
     def spread(self, *inputs: Array) -> Array:
         return self.value(*inputs)
@@ -115,6 +154,11 @@ class MaxPool(Merge):
         # |max a - max b| <= max |a - b|, and a maximum of floats is exact
         rad = np.broadcast_to(inputs[0].rad, inputs[0].mid.shape)
         return Ball(self.value(inputs[0].mid), self._windows(rad, 0.0).max(-1))
+
+    def deviate(self, precision: Precision, *inputs: Computed) -> Computed:
+        (given,) = inputs
+        error = self.shift(given.deviation(precision))
+        return Computed.leaf(self.enclose(REAL, given.centre), self.shift(given.moved), error)
 
     def spread(self, *inputs: Array) -> Array:
         return self._windows(inputs[0], 0.0).max(-1)

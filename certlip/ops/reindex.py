@@ -47,6 +47,10 @@ class Reindex(Affine):
     def terms(self) -> int:
         return 1
 
+    @property
+    def roundings(self) -> int:
+        return 0
+
     @cached_property
     def multiplicity(self) -> int:
         """How often the most repeated input entry appears in the output."""

@@ -43,20 +43,25 @@ DECISION = Output("decision")
 
 def select(graph: Graph, output: Output) -> Graph:
     """Normal form of the network whose output is the chosen function. Raises UsageError for an index out of range."""
+    return normal_form(chosen(graph, output))
+
+
+def chosen(graph: Graph, output: Output) -> Graph:
+    """The same before any operators are merged: exact proofs merge them without rounding."""
     size = graph.output_size
     if any(not 0 <= i < size for i in output.indices):
         raise UsageError(f"the model has {size} outputs, so {output} does not exist; use indices 0 to {size - 1}")
     if output.kind == "all":
-        return normal_form(graph)
+        return graph
     if output.kind == "decision":
-        return normal_form(decision_graph(graph))
+        return decision_graph(graph)
     row = np.zeros((1, size))
     row[0, output.indices[0]] = 1.0
     if output.kind == "pair":
         row[0, output.indices[1]] = -1.0
     if graph.output_shape[-1:] != (size,):
         graph = graph.append(Reindex.through(graph.output_shape, np.ravel))
-    return normal_form(graph.append(Dense.of(row, lead=graph.output_shape[:-1]), name=str(output)))
+    return graph.append(Dense.of(row, lead=graph.output_shape[:-1]), name=str(output))
 
 
 def decision_graph(graph: Graph) -> Graph:
@@ -90,4 +95,9 @@ def _logit_value(graph: Graph) -> int | None:
 
 def margins_graph(graph: Graph) -> Graph:
     """The network whose outputs decide a class: all of them, or the one whose sign does."""
-    return normal_form(decision_graph(graph) if graph.output_size == 1 else graph)
+    return select(graph, scores(graph))
+
+
+def scores(graph: Graph) -> Output:
+    """What decides a class: all outputs, or the sign of the only one."""
+    return DECISION if graph.output_size == 1 else ALL

@@ -14,7 +14,7 @@ from rich.table import Column, Table
 
 from certlip.properties.numbers import decimal_down, decimal_up
 from certlip.report.exact import amount
-from certlip.report.json_form import quantiles, relative_gap
+from certlip.report.json_form import levels, quantiles, relative_gap
 from certlip.report.text import one_line
 
 if TYPE_CHECKING:
@@ -171,6 +171,9 @@ def print_notes(model: Model) -> None:
 def _print_question(console: Console, report: VerifyReport) -> None:
     """The model, and what of the data is not used."""
     print_notes(report.model)
+    if report.clip is not None:
+        low, high = map(amount, report.clip)
+        console.print(f"note: entries of perturbed inputs stay between {low} and {high}")
     if report.tolerance is not None:
         console.print(f"note: outputs may move by at most {amount(report.tolerance)}; labels are not used")
     elif not report.labelled:
@@ -182,11 +185,11 @@ def _print_question(console: Console, report: VerifyReport) -> None:
 def print_verdicts(report: VerifyReport) -> None:
     console = out()
     _print_question(console, report)
-    table = _table("sample", "label", "predicted", "status", "margin", "certified radius", "method")
+    table = _table("sample", "label", "predicted", "status", "level", "margin", "certified radius", "method")
     interesting = [s for s in report.samples if s.status != "certified"] or list(report.samples)
     for sample in interesting[:_SHOWN]:
         cells = _cells(sample)
-        table.add_row(*cells[:4], number_down(sample.margin), *cells[4:])
+        table.add_row(*cells[:5], number_down(sample.margin), *cells[5:])
     console.print(table)
     if len(interesting) > _SHOWN:
         console.print(f"... {len(interesting) - _SHOWN} more; --json prints every sample")
@@ -202,6 +205,7 @@ def _cells(sample: SampleResult) -> tuple[str, ...]:
         "-" if sample.label is None else str(sample.label),
         _predicted(sample.predicted),
         f"[{_COLOURS[status]}]{status}[/]",
+        "-" if sample.level == "none" else sample.level,
         number_down(sample.radius),
         sample.method,
     )
@@ -224,8 +228,10 @@ def verdict_line(report: VerifyReport) -> str:
     counts = ", ".join(
         f"[{_COLOURS[str(status)]}]{report.count(status)} {status}[/]" for status in Status if report.count(status)
     )
+    found = ", ".join(f"{count} {level}" for level, count in levels(report).items() if count)
+    proved = f"; level: {found}" if found else ""
     accuracy = "" if report.clean_accuracy is None else f", clean accuracy {_share(report.clean_accuracy)}"
-    return f"{counts}; certified accuracy {_share(report.certified_accuracy)}{accuracy}"
+    return f"{counts}{proved}; certified accuracy {_share(report.certified_accuracy)}{accuracy}"
 
 
 def _share(value: float) -> str:
@@ -243,7 +249,7 @@ def _predicted(value) -> str:
 def print_radii(report: VerifyReport) -> None:
     console = out()
     _print_question(console, report)
-    table = _table("sample", "label", "predicted", "status", "certified radius", "method")
+    table = _table("sample", "label", "predicted", "status", "level", "certified radius", "method")
     for sample in report.samples[:_SHOWN]:
         table.add_row(*_cells(sample))
     console.print(table)

@@ -108,6 +108,8 @@ def sample_json(sample: SampleResult) -> dict[str, Any]:
         "label": sample.label,
         "predicted": _predicted_json(sample.predicted),
         "status": str(sample.status),
+        "level": sample.level,
+        "slack_share": finite(decimal_up(sample.grade.share)),
         "margin": finite(decimal_down(sample.margin)),
         "radius": finite(decimal_down(sample.radius)),
         "method": sample.method,
@@ -131,26 +133,34 @@ def summary_json(report: VerifyReport) -> dict[str, Any]:
         **counts,
         "clean_accuracy": report.clean_accuracy,
         "certified_accuracy": report.certified_accuracy,
+        "levels": levels(report),
         "labels": "given" if report.labelled else "predicted" if report.tolerance is None else "none",
     }
+
+
+def levels(report: VerifyReport) -> dict[str, int]:
+    """How many verdicts are proved at each level."""
+    return {level: sum(sample.level == level for sample in report.samples) for level in ("float", "deployed")}
 
 
 def verify_report_json(report: VerifyReport) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "model": model_json(report.model),
-        "property": property_json(report.norm, report.eps, report.tolerance),
+        "property": property_json(report.norm, report.eps, report.tolerance, report.clip),
         "summary": summary_json(report),
         "samples": [sample_json(sample) for sample in report.samples],
         "bounds": [bound_json(bound) for bound in report.bounds],
     }
 
 
-def property_json(norm: str, eps, tolerance=None) -> dict[str, Any]:
+def property_json(norm: str, eps, tolerance=None, clip=None) -> dict[str, Any]:
     """The question; exact rationals beside plain numbers."""
     entry: dict[str, Any] = {"norm": norm, "eps": float(eps), "eps_exact": str(eps)}
     if tolerance is not None:
         entry |= {"tolerance": float(tolerance), "tolerance_exact": str(tolerance)}
+    if clip is not None:
+        entry["clip"] = [str(end) for end in clip]
     return entry
 
 

@@ -66,6 +66,7 @@ class VerifyReport:
     bounds: tuple[Bound, ...]
     labelled: bool
     tolerance: Fraction | None = None
+    clip: tuple[Fraction, Fraction] | None = None
 
     def count(self, status: Status) -> int:
         return sum(sample.status is status for sample in self.samples)

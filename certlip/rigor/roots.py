@@ -22,7 +22,7 @@ def roots_of_unity(n: int) -> tuple[Ball, Ball]:
     """
     if not 1 <= n <= 1 << 40:
         raise ValueError(f"there are no {n}-th roots of unity here: n must lie between 1 and 2^40")
-    pairs = [_cos_sin(k, n) for k in range(n)]
+    pairs = [cos_sin(k, n) for k in range(n)]
     return _ball([cos for cos, _ in pairs], n), _ball([sin for _, sin in pairs], n)
 
 
@@ -36,7 +36,7 @@ def _ball(fixed: list[int], n: int) -> Ball:
     return Ball(mid, rad)
 
 
-def _cos_sin(k: int, n: int) -> tuple[int, int]:
+def cos_sin(k: int, n: int) -> tuple[int, int]:
     """cos and sin of 2 pi k / n: the angle within its quadrant by Taylor, turned by right angles exactly."""
     quadrant, rest = divmod(4 * k, n)
     cos, sin = _taylor(_pi() * rest // (2 * n))

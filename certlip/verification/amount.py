@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import numbers
 import sys
+from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 from certlip.errors import UsageError
 from certlip.properties.numbers import parse_amount
@@ -23,6 +25,25 @@ def exact_amount(value: object, what: str) -> Fraction:
     if amount.numerator.bit_length() + amount.denominator.bit_length() > _LONGEST:
         raise UsageError(f"{what} {_short(value)} has too many digits; round it")
     return amount
+
+
+def exact_interval(ends: Sequence[object], what: str) -> tuple[Fraction, Fraction]:
+    """Two rationals of either sign, the smaller one first."""
+    if len(ends) != 2:
+        raise UsageError(f"{what} has {len(ends)} ends; give the smallest and the largest value")
+    low, high = (exact_amount(size, what) * (-1 if negative else 1) for negative, size in map(_sign, ends))
+    if low > high:
+        raise UsageError(f"{what} from {low} to {high} holds no number; put the smaller end first")
+    return low, high
+
+
+def _sign(end: Any) -> tuple[bool, object]:
+    """Whether an end is negative, and its size."""
+    if isinstance(end, str):
+        text = end.strip()
+        return text.startswith("-"), text.removeprefix("-")
+    negative = bool(isinstance(end, numbers.Real) and end < 0)
+    return negative, -end if negative else end
 
 
 def _from_number(value: object, what: str) -> Fraction:

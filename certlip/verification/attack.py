@@ -17,9 +17,17 @@ _INSIDE = (1.0, 1.0 - 1e-7, 1.0 - 1e-5, 1.0 - 1e-3)
 
 
 def attack_label(
-    graph: Graph, x: Array, label: int, norm: str, eps: Fraction, seed: int, deadline: float | None
+    graph: Graph,
+    x: Array,
+    label: int,
+    norm: str,
+    eps: Fraction,
+    seed: int,
+    deadline: float | None,
+    clip: tuple[Fraction, Fraction] | None = None,
 ) -> list[Array]:
-    """Points of the ball where another class scores high, best first; x of shape (*input_shape,).
+    """Points of the ball where another class scores high, best first; x of shape (*input_shape,). Entries stay in the
+    clip, up to rounding.
 
     Each restart climbs f_k - f_label towards one of the nearest classes k; the one output of a two-class network climbs
     towards the other sign.
@@ -33,27 +41,41 @@ def attack_label(
         directions[:, label] = -1.0
         for row in range(_RESTARTS):
             directions[row, rivals[row % min(3, len(rivals))]] = 1.0
-    return _climb(graph, x, directions, norm, _reach(eps), seed, deadline)
+    return _climb(graph, x, directions, norm, _reach(eps), seed, deadline, clip)
 
 
 def attack_tolerance(
-    graph: Graph, x: Array, norm: str, eps: Fraction, seed: int, deadline: float | None
+    graph: Graph,
+    x: Array,
+    norm: str,
+    eps: Fraction,
+    seed: int,
+    deadline: float | None,
+    clip: tuple[Fraction, Fraction] | None = None,
 ) -> list[Array]:
     """Points of the ball where some output moves far, up or down, best first."""
     size = graph.output_size
     directions = np.zeros((max(_RESTARTS, 2), size))
     for row in range(len(directions)):
         directions[row, (row // 2) % size] = 1.0 if row % 2 else -1.0
-    return _climb(graph, x, directions, norm, _reach(eps), seed, deadline)
+    return _climb(graph, x, directions, norm, _reach(eps), seed, deadline, clip)
 
 
 def _climb(
-    graph: Graph, x: Array, directions: Array, norm: str, eps: float, seed: int, deadline: float | None
+    graph: Graph,
+    x: Array,
+    directions: Array,
+    norm: str,
+    eps: float,
+    seed: int,
+    deadline: float | None,
+    clip: tuple[Fraction, Fraction] | None,
 ) -> list[Array]:
     """Maximise <direction, f> over the ball from the centre and from random points."""
     rng = np.random.default_rng(seed)
+    ends = (-np.inf, np.inf) if clip is None else (float(clip[0]), float(clip[1]))
     with np.errstate(over="ignore", invalid="ignore"):
-        return _ascend(graph, x, directions, norm, eps, rng, deadline)
+        return _ascend(graph, x, directions, norm, eps, rng, deadline, ends)
 
 
 def _ascend(
@@ -64,10 +86,11 @@ def _ascend(
     eps: float,
     rng: np.random.Generator,
     deadline: float | None,
+    clip: tuple[float, float],
 ) -> list[Array]:
     shape = (len(directions), *graph.output_shape)
     direction = directions.reshape(shape)
-    points = x + _project(rng.standard_normal((len(directions), *x.shape)) * eps, norm, eps)
+    points = np.clip(x + _project(rng.standard_normal((len(directions), *x.shape)) * eps, norm, eps), *clip)
     points[0] = x
     best = points.copy()
     height = _heights(graph, points, direction)
@@ -76,7 +99,7 @@ def _ascend(
             break
         slope = graph.gradient(points, direction)
         size = 2.5 * eps * (1.0 - step / _STEPS) ** 2 / 4.0 + eps / _STEPS
-        points = x + _project(points - x + size * _ascent(slope, norm), norm, eps)
+        points = np.clip(x + _project(points - x + size * _ascent(slope, norm), norm, eps), *clip)
         now = _heights(graph, points, direction)
         better = now > height
         best[better], height[better] = points[better], now[better]

@@ -2,67 +2,84 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from fractions import Fraction
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from certlip.certificate import Certificate, write_certificate
-from certlip.certificate.store import array_digest, write_atomically
-from certlip.errors import UsageError
+from certlip.certificate import SUFFIX, Certificate, array_digest, open_writer
+from certlip.certificate.claims import REAL
+from certlip.certificate.store import model_name
+from certlip.errors import CertlipError, UsageError
 from certlip.importers import Model
 from certlip.lipschitz.bound import Bound
+from certlip.rigor.rounding import Array
 from certlip.verification.model_file import input_type
-from certlip.verification.pipeline import Question, SampleResult, Status
+from certlip.verification.replay import runner
 from certlip.verification.uninterrupted import uninterrupted
+from certlip.verification.verdicts import Grade, Question, SampleResult, Status
 from certlip.version import __version__
 
-ASSUMPTIONS = (
+REAL_ASSUMPTION = (
     "The claim is about the network in real arithmetic with the weights stored in the file, not about its execution in "
-    "floating point.",
+    "floating point."
+)
+CLASS_ASSUMPTION = (
+    "The claim is about every execution in {arithmetic}: sums in any order, fused multiply-add or not, library "
+    "functions f within {library_units} u (1 + |f|), no fast matrix multiplication or convolution."
+)
+CHECKER_ASSUMPTION = (
     "The checker's own arithmetic is IEEE 754 binary64 with round-to-nearest, and its matrix products are conventional "
-    "sums in any order.",
+    "sums in any order."
 )
 
 
 def certificate_model(model: Model) -> dict[str, Any]:
     """The entry that identifies the model."""
     return {
-        "name": _file_name(model),
+        "name": model.name if model.onnx_bytes is None else model_name(model.sha256),
         "sha256": model.sha256,
         "external": dict(model.external),
         "input": model.input_name,
         "output": model.output_name,
+        "graph": model.graph.digest,
     }
 
 
-def _file_name(model: Model) -> str:
-    return model.name if model.onnx_bytes is None else f"model-{model.sha256[:16]}.onnx"
-
-
 class Recorder:
-    """Writes certificates into one folder as verdicts come in; a bound is written once and referred to."""
+    """Writes certificates into a folder as verdicts come in, or into one bundle when it is left; a Lipschitz bound is
+    written once and referred to. Use it in a `with` statement: a bundle is then written after an interruption, too.
 
-    def __init__(self, model: Model, folder: Path):
-        self._model, self._folder = model, folder
-        self._tolerated: Bound | None = None
+    options: what the search was asked for, kept as provenance.
+    """
+
+    def __init__(self, model: Model, path: Path, options: Mapping[str, Any] | None = None):
+        self._model, self._options = model, dict(options or {})
+        self._identity = certificate_model(model)
+        self._tolerated: set[tuple[int, Fraction]] = set()
         self._written: dict[int, tuple[Bound, str]] = {}  # by identity; the bound is kept so that it stays unique
-        if folder.exists() and not folder.is_dir():
-            raise UsageError(f"{folder} is a file; name a folder for the certificates")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"cannot make the folder {folder}: {error.strerror}; name another one") from error
-        if not os.access(folder, os.W_OK):
-            raise UsageError(f"the folder {folder} cannot be written to; name another one for the certificates")
+        self._count = 0
+        _require_place(path)
+        self._writer = open_writer(path)
         if model.onnx_bytes is not None:  # a torch model: the claim is about its exported form, kept beside the claims
             with uninterrupted():
-                write_atomically(folder / _file_name(model), model.onnx_bytes)
+                self._writer.put(model_name(model.sha256), model.onnx_bytes)
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
+        if kind is None or self._count:  # a run that failed before it proved anything replaces nothing
+            with uninterrupted():
+                self._writer.close()
 
     def bound(self, bound: Bound, name: str | None = None) -> str:
         """Write a Lipschitz certificate (once) and return its digest.
@@ -81,70 +98,118 @@ class Recorder:
             if bound.region is not None:
                 center = self._stored(bound.region.center)
                 arrays[array_digest(center)] = center
-                statement["region"] = {
+                statement["set"] = {
                     "norm": bound.region.norm,
                     "eps": str(bound.region.eps),
                     "center": array_digest(center),
                 }
             witness = {"method": bound.theorem, "arrays": names}
             record = self._record(statement, witness, {"method": bound.method, **bound.details})
-            stem = "-".join(["bound", bound.norm, str(bound.output), bound.method]).replace(" ", "-").replace(",", "-")
-            self._write(self._folder / (name or f"{stem}-{record.digest[:12]}.json"), record, arrays)
+            stem = re.sub(r"[^A-Za-z0-9.-]+", "-", f"bound-{bound.norm}-{bound.output}-{bound.method}")
+            self._write(name or f"{stem}-{record.digest[:12]}.json", record, arrays)
             self._written[id(bound)] = bound, record.digest
         return self._written[id(bound)][1]
 
-    def sample(self, result: SampleResult, x: np.ndarray, question: Question) -> None:
+    def sample(self, result: SampleResult, x: Array, question: Question) -> None:
         """Write what a verdict proves: nothing for an undecided sample."""
         stored = self._stored(x)
-        statement: dict[str, Any] = {"norm": question.norm, "eps": str(question.eps)}
         arrays = {array_digest(stored): stored}
-        if result.status is Status.CERTIFIED:
-            if question.tolerance is not None:
+        statement: dict[str, Any] = {"set": self._set(stored, question)}
+        details: dict[str, Any] = {"index": result.index}
+        witness: dict[str, Any] = {}
+        if result.status is Status.CERTIFIED and question.tolerance is not None:
+            if result.level != "deployed":
                 self.tolerance(result.bounds[0], question)
                 return
-            bounds = {str(bound.output): self.bound(bound) for bound in result.bounds}
-            statement |= {"kind": "robustness", "input": array_digest(stored), "label": result.label}
-            record = self._record(statement, {"bounds": bounds}, {"index": result.index})
+            statement |= {"kind": "tolerance", "tolerance": str(question.tolerance)}
+            witness = {"bounds": self._bounds(result)}
+        elif result.status is Status.CERTIFIED:
+            statement |= {"kind": "robustness", "label": result.label}
+            witness = {"bounds": self._bounds(result)}
         elif result.status is Status.FALSIFIED and result.counterexample is not None:
             other = result.counterexample.astype(stored.dtype)
             arrays[array_digest(other)] = other
-            statement |= {"kind": "falsification", "input": array_digest(stored), "counterexample": array_digest(other)}
+            statement |= {"kind": "falsification", "counterexample": array_digest(other)}
             if question.tolerance is not None:
                 statement["tolerance"] = str(question.tolerance)
             else:
                 statement["label"] = result.label
-            record = self._record(statement, {}, {"index": result.index})
+            details["execution"] = self._execution(x, result.counterexample)
         else:
             return
-        self._write(self._folder / f"sample-{result.index:06d}.json", record, arrays)
+        record = self._record(statement, witness, details, result.grade)
+        self._write(f"sample-{result.index:06d}.json", record, arrays)
+
+    def radius(self, result: SampleResult, x: Array, question: Question) -> None:
+        """Write the radius of a sample, where it is positive and finite."""
+        if not (result.status is Status.CERTIFIED and 0 < result.radius < math.inf):
+            return
+        radius, stored = Fraction(result.radius), self._stored(x)
+        around = Question(radius, question.norm, question.tolerance)
+        if question.tolerance is not None:
+            self.sample(result, x, around)
+            return
+        statement = {"kind": "radius", "norm": question.norm, "center": array_digest(stored), "label": result.label}
+        statement["radius"] = str(radius)
+        record = self._record(statement, {"bounds": self._bounds(result)}, {"index": result.index}, result.grade)
+        self._write(f"radius-{result.index:06d}.json", record, {array_digest(stored): stored})
+
+    def tolerance(self, bound: Bound, question: Question) -> None:
+        """Write that outputs move by at most the tolerance between any two inputs: one claim for all samples."""
+        if (id(bound), question.eps) in self._tolerated:
+            return
+        statement = {
+            "kind": "tolerance",
+            "set": {"norm": question.norm, "eps": str(question.eps)},
+            "tolerance": str(question.tolerance),
+        }
+        record = self._record(statement, {"bounds": {str(bound.output): self.bound(bound)}}, {})
+        self._write(f"tolerance-{question.norm}.json", record, {})
+        self._tolerated.add((id(bound), question.eps))
+
+    def _set(self, center: np.ndarray, question: Question) -> dict[str, Any]:
+        """The inputs that a claim is about."""
+        entry: dict[str, Any] = {"norm": question.norm, "eps": str(question.eps), "center": array_digest(center)}
+        if question.clip is not None:
+            entry["clip"] = [str(end) for end in question.clip]
+        return entry
+
+    def _bounds(self, result: SampleResult) -> dict[str, str]:
+        return {str(bound.output): self.bound(bound) for bound in result.bounds}
 
     def _stored(self, x: np.ndarray) -> np.ndarray:
         """An input as it is stored: exact, and of a type that the format knows."""
         kind = input_type(self._model)
         return x.astype(kind if kind.itemsize > 2 else np.float32)
 
-    def tolerance(self, bound: Bound, question: Question) -> None:
-        """Write that the outputs move by at most the tolerance, which holds for every input at once."""
-        if self._tolerated is bound:
-            return
-        statement = {
-            "kind": "tolerance",
-            "norm": question.norm,
-            "eps": str(question.eps),
-            "tolerance": str(question.tolerance),
+    @cached_property
+    def _run(self) -> Callable[[Array], Array]:
+        return runner(self._model)
+
+    def _execution(self, *points: Array) -> dict[str, Any]:
+        """What the model's runtime itself answers at the sample and at the counterexample, exactly."""
+        try:
+            at_input, at_counterexample = ([str(Fraction(value)) for value in self._run(x).tolist()] for x in points)
+        except (CertlipError, ValueError, OverflowError) as error:
+            return {"runtime": self._model.agreement.runtime, "failed": str(error)}
+        return {
+            "runtime": self._model.agreement.runtime,
+            "outputs_at_input": at_input,
+            "outputs_at_counterexample": at_counterexample,
         }
-        record = self._record(statement, {"bounds": {str(bound.output): self.bound(bound)}}, {})
-        self._write(self._folder / f"tolerance-{question.norm}.json", record, {})
-        self._tolerated = bound
 
-    @staticmethod
-    def _write(path: Path, record: Certificate, arrays: Mapping[str, np.ndarray]) -> None:
+    def _write(self, name: str, record: Certificate, arrays: Mapping[str, np.ndarray]) -> None:
         with uninterrupted():
-            write_certificate(path, record, arrays)
+            self._writer.write(name, record, arrays)
+            self._count += 1
 
-    def _record(self, statement: Mapping, witness: Mapping, details: Mapping) -> Certificate:
+    def _record(
+        self, statement: Mapping, witness: Mapping, details: Mapping, grade: Grade | None = None
+    ) -> Certificate:
         model = self._model
-        provenance = {
+        semantics = REAL if grade is None else grade.semantics
+        about = REAL_ASSUMPTION if semantics == REAL else CLASS_ASSUMPTION.format(**semantics)
+        provenance: dict[str, Any] = {
             "certlip": __version__,
             "python": platform.python_version(),
             "packages": {name: _version(name) for name in ("numpy", "onnx", "onnxruntime", "scipy")},
@@ -155,9 +220,40 @@ class Recorder:
                 "largest_difference": repr(model.agreement.largest_difference),
                 "allowed": repr(model.agreement.allowed),
             },
-            "details": {key: repr(item) if isinstance(item, float) else item for key, item in details.items()},
+            "options": {key: _plain(item) for key, item in self._options.items()},
+            "details": {key: _plain(item) for key, item in details.items()},
         }
-        return Certificate(certificate_model(model), statement, witness, (*ASSUMPTIONS, *model.graph.notes), provenance)
+        if grade is not None and grade.slack:
+            provenance["deployment"] = {
+                "slack": [repr(each) for each in grade.slack],
+                "largest_share_of_a_margin": repr(grade.share),
+            }
+        assumptions = about, CHECKER_ASSUMPTION, *model.graph.notes
+        return Certificate(self._identity, statement, witness, semantics, assumptions, provenance)
+
+
+def _plain(item: Any) -> Any:
+    """What JSON without floats can say."""
+    if isinstance(item, dict):
+        return {str(key): _plain(entry) for key, entry in item.items()}
+    if isinstance(item, (list, tuple)):
+        return [_plain(entry) for entry in item]
+    return item if item is None or type(item) in (str, bool, int) else str(item)
+
+
+def _require_place(path: Path) -> None:
+    """Raises UsageError, before any work is done, where certificates could not be written."""
+    folder = path.parent if path.suffix == SUFFIX else path
+    if path.suffix == SUFFIX and path.is_dir():
+        raise UsageError(f"{path} is a folder; name a file for the bundle, or a folder that does not end in {SUFFIX}")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; name a folder for the certificates, or a file that ends in {SUFFIX}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the folder {folder}: {error.strerror}; name another one") from error
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"the folder {folder} cannot be written to; name another one for the certificates")
 
 
 def _version(name: str) -> str:

@@ -5,82 +5,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
 
 import numpy as np
 
+from certlip.check.theorems import in_clip
 from certlip.errors import UsageError
 from certlip.importers import Model
 from certlip.lipschitz.bound import Bound
-from certlip.lipschitz.engine import NORMS
 from certlip.proofs.counterexample import is_within, violates_label, violates_tolerance
 from certlip.proofs.margin import certified_radius, is_certified, label_margins, output_balls
 from certlip.properties import Output
-from certlip.properties.numbers import decimal_down
 from certlip.properties.outputs import ALL, DECISION, margins_graph, select
 from certlip.rigor.rounding import Array, down
 from certlip.verification.attack import attack_label, attack_tolerance, representable
 from certlip.verification.bounds import BoundTable
 from certlip.verification.dataset import Dataset, require_classes
+from certlip.verification.levels import Grader
 from certlip.verification.local import bounds_on_ball, radius_within
 from certlip.verification.model_file import input_type
 from certlip.verification.replay import runner, shows_other_label
-
-
-class Status(StrEnum):
-    """The six verdicts; each sample has exactly one."""
-
-    CERTIFIED = "certified"
-    FALSIFIED = "falsified"
-    UNKNOWN = "unknown"
-    TIMEOUT = "timeout"
-    MISCLASSIFIED = "misclassified"
-    ERROR = "error"
-
-
-@dataclass(frozen=True, eq=False)
-class SampleResult:
-    """One sample's verdict.
-
-    margin: proved lower bound of the smallest f_label - f_k at the sample (the tolerance, for regressors). radius:
-    every perturbation smaller than this is certified. method: what decided. counterexample: proved, and confirmed by a
-    run of the model, where falsified. bounds: the Lipschitz bound used against each rival.
-    """
-
-    index: int
-    label: int | None
-    predicted: int | float | list[float]
-    status: Status
-    margin: float
-    radius: float
-    method: str
-    seconds: float
-    counterexample: Array | None = None
-    bounds: tuple[Bound, ...] = ()
-    note: str = ""
-
-    def __repr__(self) -> str:
-        label = "" if self.label is None else f", label {self.label}"
-        reason = self.note or self.method
-        radius = f"{decimal_down(self.radius):.10g}"
-        verdict = f"sample {self.index}: {self.status}{label}, predicted {self.predicted}, radius {radius}"
-        return f"{verdict} ({reason})" if reason else verdict
-
-
-@dataclass(frozen=True, eq=False)
-class Question:
-    """What is asked of every sample. tolerance None: keep the class. Raises UsageError for an unknown norm."""
-
-    eps: Fraction
-    norm: str
-    tolerance: Fraction | None = None
-
-    def __post_init__(self) -> None:
-        if self.norm not in NORMS:
-            raise UsageError(f"unknown norm {self.norm!r}; choose l2 or linf")
+from certlip.verification.verdicts import Question, SampleResult, Status
 
 
 class Verifier:
@@ -98,6 +45,7 @@ class Verifier:
         self.table = BoundTable(model.graph, question.norm, method, progress)
         self.is_classifier = question.tolerance is None
         self.scores = margins_graph(model.graph) if self.is_classifier else select(model.graph, ALL)
+        self._grader = Grader(model, question)
 
     @cached_property
     def _run(self) -> Callable[[Array], Array]:
@@ -116,7 +64,7 @@ class Verifier:
         blank, margins, rivals = self._open(index, x, target)
         if rivals:
             blank = self._resolve(blank, margins, rivals, x, deadline)
-        return replace(blank, seconds=time.monotonic() - began)
+        return replace(self._grader.graded(blank, x), seconds=time.monotonic() - began)
 
     def _open(self, index: int, x: Array, target) -> tuple[SampleResult, Array, list[tuple[int, Output]]]:
         """The result of a sample before any bound, its margins, and which bound each margin is held against: none for
@@ -141,6 +89,8 @@ class Verifier:
         label = winner if target is None else int(target)
         margins = label_margins(outputs, label)
         margin = float(margins.min())
+        if self.question.level == "deployed" and winner == label:
+            margins = self._grader.reduced(margins, x, label)
         if winner != label:
             return SampleResult(index, label, winner, Status.MISCLASSIFIED, margin, 0.0, "prediction", 0.0), margins, []
         return SampleResult(index, label, winner, Status.UNKNOWN, margin, 0.0, "", 0.0), margins, self.rivals(label)
@@ -220,18 +170,26 @@ class Verifier:
             complete = all(self.table.is_complete(output) for _, output in rivals)
             blank = self._with_radius(blank, margins, rivals)
             status = Status.CERTIFIED if blank.radius > 0 else Status.UNKNOWN if complete else Status.TIMEOUT
-            blank = replace(blank, status=status)
+            blank = self._grader.measured(replace(blank, status=status), x)
         return replace(blank, seconds=time.monotonic() - began)
 
     def refresh(self, result: SampleResult, x: Array) -> SampleResult:
         """Status and radius from the bounds that later samples have refined since; a verdict never gets weaker."""
-        return self._again(result, x, lambda margins, rivals: all(self._holds(margins, rival) for rival in rivals))
+        holds = lambda margins, rivals: all(self._holds(margins, rival) for rival in rivals)  # noqa: E731
+        return self._again(result, x, holds, self._grader.graded)
 
     def remeasure(self, result: SampleResult, x: Array) -> SampleResult:
         """`refresh` for results of `measure`: certified is what has a positive radius."""
-        return self._again(result, x, lambda margins, rivals: self._with_radius(result, margins, rivals).radius > 0)
+        holds = lambda margins, rivals: self._with_radius(result, margins, rivals).radius > 0  # noqa: E731
+        return self._again(result, x, holds, self._grader.measured)
 
-    def _again(self, result: SampleResult, x: Array, holds: Callable[[Array, list], bool]) -> SampleResult:
+    def _again(
+        self,
+        result: SampleResult,
+        x: Array,
+        holds: Callable[[Array, list], bool],
+        grade: Callable[[SampleResult, Array], SampleResult],
+    ) -> SampleResult:
         if result.status is Status.ERROR:
             return result
         _, margins, rivals = self._open(result.index, x, result.label)
@@ -239,21 +197,27 @@ class Verifier:
             return result
         if any(bound.region is not None for bound in result.bounds) and not holds(margins, rivals):
             return result  # only bounds on its own ball exclude every rival
-        if result.status in (Status.UNKNOWN, Status.TIMEOUT) and holds(margins, rivals):
-            result = replace(result, status=Status.CERTIFIED)
-        return self._with_radius(result, margins, rivals)
+        status = result.status
+        if status in (Status.UNKNOWN, Status.TIMEOUT) and holds(margins, rivals):
+            result = replace(result, status=Status.CERTIFIED, note="")
+        fresh = self._with_radius(result, margins, rivals)
+        if fresh.status is status and fresh.bounds == result.bounds:  # nothing is new
+            return result
+        return grade(fresh, x)
 
     def _attack(self, x: Array, label: int | None, deadline: float | None) -> Array | None:
         """A point that provably violates, and whose execution by the runtime agrees."""
         question = self.question
         if label is None:
-            points = attack_tolerance(self.scores, x, question.norm, question.eps, self._seed, deadline)
+            points = attack_tolerance(self.scores, x, question.norm, question.eps, self._seed, deadline, question.clip)
         else:
-            points = attack_label(self.scores, x, label, question.norm, question.eps, self._seed, deadline)
+            ball = question.norm, question.eps
+            points = attack_label(self.scores, x, label, *ball, self._seed, deadline, question.clip)
         kind = input_type(self.model)
         for point in points[:3]:
             for candidate in representable(x, point, kind):
-                if is_within(x, candidate, question.norm, question.eps) and self._violates(x, candidate, label):
+                inside = is_within(x, candidate, question.norm, question.eps) and in_clip(candidate, question.clip)
+                if inside and self._violates(x, candidate, label):
                     return candidate
         return None
 

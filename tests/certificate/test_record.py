@@ -10,36 +10,48 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certlip.certificate import SCHEMA, Certificate
-from certlip.certificate.record import rational
+from certlip.certificate.grammar import rational
 from certlip.errors import CertificateRejected
 
 HEX = "0123456789abcdef" * 4
-MODEL = {"name": "m.onnx", "sha256": HEX, "external": {"w.bin": HEX}, "input": "x", "output": "y"}
+MODEL = {"name": "m.onnx", "sha256": HEX, "external": {"w.bin": HEX}, "input": "x", "output": "y", "graph": HEX}
+BINARY32 = {"arithmetic": "binary32", "library_units": 16}
+BALL = {"norm": "l2", "eps": "1/3", "center": HEX}
+BOUNDS = {"bounds": {"pair 0,3": HEX}}
+PAIR = {"kind": "pair", "indices": [0, 3]}
 RECORDS = {
     "lipschitz": Certificate(
         MODEL,
-        {"kind": "lipschitz", "norm": "l2", "output": {"kind": "pair", "indices": [0, 3]}, "value": "5164637/2097152"},
+        {"kind": "lipschitz", "norm": "l2", "output": PAIR, "value": "5164637/2097152"},
         {"method": "lipsdp", "arrays": {"metric": HEX, "multipliers": HEX[::-1]}},
-        ("real arithmetic",),
-        {"made": "today", "details": [1, None, True, {"a": "b"}]},
+        assumptions=("real arithmetic",),
+        provenance={"made": "today", "details": [1, None, True, {"a": "b"}]},
+    ),
+    "local": Certificate(
+        MODEL,
+        {"kind": "lipschitz", "norm": "l2", "output": PAIR, "value": "2", "set": BALL},
+        {"method": "lipsdp", "arrays": {"metric": HEX}},
     ),
     "robustness": Certificate(
-        MODEL,
-        {"kind": "robustness", "norm": "linf", "eps": "1/10", "input": HEX, "label": 3},
-        {"bounds": {"pair 0,3": HEX}},
+        MODEL, {"kind": "robustness", "set": {"norm": "linf", "eps": "1/10", "center": HEX}, "label": 3}, BOUNDS
+    ),
+    "deployed": Certificate(
+        MODEL, {"kind": "robustness", "set": {**BALL, "clip": ["-1/2", "1"]}, "label": 3}, BOUNDS, BINARY32
+    ),
+    "radius": Certificate(
+        MODEL, {"kind": "radius", "norm": "l2", "center": HEX, "label": 0, "radius": "1/7"}, BOUNDS, BINARY32
     ),
     "tolerance": Certificate(
-        MODEL, {"kind": "tolerance", "norm": "l2", "eps": "0", "tolerance": "2"}, {"bounds": {"all": HEX}}
+        MODEL, {"kind": "tolerance", "set": {"norm": "l2", "eps": "0"}, "tolerance": "2"}, {"bounds": {"all": HEX}}
+    ),
+    "tolerance around": Certificate(
+        MODEL, {"kind": "tolerance", "set": BALL, "tolerance": "2"}, {"bounds": {"all": HEX}}, BINARY32
     ),
     "falsification": Certificate(
-        MODEL,
-        {"kind": "falsification", "norm": "l2", "eps": "1/3", "input": HEX, "counterexample": HEX, "label": 0},
-        {},
+        MODEL, {"kind": "falsification", "set": BALL, "counterexample": HEX, "label": 0}, {}
     ),
     "falsified tolerance": Certificate(
-        MODEL,
-        {"kind": "falsification", "norm": "l2", "eps": "1/3", "input": HEX, "counterexample": HEX, "tolerance": "0"},
-        {},
+        MODEL, {"kind": "falsification", "set": BALL, "counterexample": HEX, "tolerance": "0"}, {}, BINARY32
     ),
 }
 TEXTS = {name: record.to_json() for name, record in RECORDS.items()}
@@ -82,12 +94,13 @@ def test_the_digest_covers_every_field():
     for change in (
         {}, {"assumptions": []}, {"provenance": {}}, {"model": {**MODEL, "name": "n"}},
         {"witness": {**data["witness"], "method": "spectral"}}, {"statement": {**data["statement"], "norm": "linf"}},
+        {"model": {**MODEL, "graph": HEX[::-1]}},
     ):  # fmt: skip
         text = signed({**data, **change})
         digests.add(json.loads(text)["digest"])
         assert not rejected(text)
         assert rejected(json.dumps({**data, **change})) == bool(change)  # the old digest does not fit
-    assert len(digests) == 6
+    assert len(digests) == 7
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -141,15 +154,38 @@ INVALID = {
         ("model", "sha256", v) for v in (None, "", HEX[:-1], HEX.upper(), 7, [HEX])
     ] + [
         ("model", "external", v) for v in (None, [], {"w": None}, {"w": "x"}, {"w": 1}, "x")
-    ] + [("model", key, v) for key in ("name", "input", "output") for v in (None, 1, ["x"], {}, True)],
+    ] + [("model", key, v) for key in ("name", "input", "output") for v in (None, 1, ["x"], {}, True)] + [
+        ("model", "graph", v) for v in (None, "", HEX[:-1], HEX.upper(), 7)
+    ] + [
+        ("semantics", None, v) for v in
+        (None, {}, "real", {"arithmetic": "binary32"}, BINARY32, {"arithmetic": "real", "library_units": 0},
+         {"arithmetic": "real", "more": 1}, {"arithmetic": ["real"]})
+    ] + [
+        ("statement", "set", v) for v in
+        (None, {}, "l2", {"norm": "l2", "eps": "1"}, {**BALL, "clip": ["0", "1"]}, {**BALL, "more": HEX},
+         {**BALL, "norm": "l1"}, {**BALL, "eps": "-1"}, {**BALL, "eps": 1}, {**BALL, "center": "c.npy"})
+    ],
     "robustness": [
         ("statement", "label", v) for v in (-1, "3", None, True, [3], {})
     ] + [
-        ("statement", "eps", v) for v in (0.1, 1, "-1", "0.1", None)
+        ("set", "eps", v) for v in (0.1, 1, "-1", "0.1", None)
     ] + [
-        ("statement", "input", v) for v in ("", "../x", None, 1, HEX + "0", "x" * 64)
+        ("set", "center", v) for v in ("", "../x", None, 1, HEX + "0", "x" * 64)
+    ] + [
+        ("set", "clip", v) for v in
+        (None, [], ["0"], ["0", "1", "2"], ["1", "0"], [0, 1], ["0", 1], "0,1", {"low": "0"}, ["0.5", "1"])
+    ] + [
+        ("semantics", None, v) for v in
+        ({**BINARY32, "arithmetic": "binary33"}, {**BINARY32, "arithmetic": "real"}, {**BINARY32, "library_units": -1},
+         {**BINARY32, "library_units": "16"}, {**BINARY32, "library_units": True}, {**BINARY32, "library_units": 10**9},
+         {**BINARY32, "more": 1}, {"library_units": 16}, [BINARY32])
     ] + [("witness", "bounds", v) for v in (None, [], {"all": 1}, {"all": "../" + HEX[3:]}, HEX)],
-    "tolerance": [("statement", "tolerance", v) for v in (-1, "-1", "1.0", None)],
+    "radius": [("statement", "radius", v) for v in ("0", "-1", 1, 1.5, None, "0/3")] + [
+        ("statement", "center", v) for v in (None, "", 1)
+    ],
+    "tolerance": [("statement", "tolerance", v) for v in (-1, "-1", "1.0", None)] + [
+        ("set", "clip", ["0", "1"]), ("semantics", None, BINARY32),
+    ],
     "falsification": [("statement", "counterexample", v) for v in (None, "", "..", 1)],
 }  # fmt: skip
 
@@ -158,15 +194,19 @@ INVALID = {
 def test_wrong_values_are_rejected_with_a_fitting_digest(kind):
     for part, key, value in INVALID[kind]:
         data = json.loads(TEXTS[kind])
-        data[part][key] = value
+        place = data["statement"] if part == "set" else data
+        if key is None:
+            place[part] = value
+        else:
+            place[part][key] = value
         assert rejected(signed(data)), (part, key, value)
 
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_missing_and_unknown_fields_are_rejected_with_a_fitting_digest(name):
     data = json.loads(TEXTS[name])
-    for part in ("model", "statement", "witness"):
-        for key in list(data[part]):
+    for part in ("model", "statement", "semantics", "witness"):
+        for key in set(data[part]) - {"set" if name == "local" else ""}:  # a bound without its region is another claim
             assert rejected(signed({**data, part: {k: v for k, v in data[part].items() if k != key}})), key
         assert rejected(signed({**data, part: {**data[part], "more": "x"}}))
         for other in (None, [], "x", 1):
@@ -174,8 +214,10 @@ def test_missing_and_unknown_fields_are_rejected_with_a_fitting_digest(name):
     for key in data:
         assert rejected(json.dumps({k: v for k, v in data.items() if k != key}))
     assert rejected(signed({**data, "more": 1}))
-    for schema in (0, 2, SCHEMA + 0.0, "1", True, None, [1], 10**4000):
+    for schema in (0, 1, 3, SCHEMA + 0.0, "1", True, None, [1], 10**4000):
         assert rejected(signed({**data, "schema": schema}))
+    for kind in ("", "certlip/model", None, 2):
+        assert rejected(signed({**data, "type": kind}))
     for assumptions in (None, "x", [1], {}, [None]):
         assert rejected(signed({**data, "assumptions": assumptions}))
     for provenance in (None, [], "x"):
@@ -208,7 +250,7 @@ def test_deep_nesting_is_rejected(depth):
     for opening, closing in (("[", "]"), ('{"a":', "}")):
         assert rejected(opening * depth + "1" + closing * depth)
         for line, new in (
-            ('"schema": 1', '"schema": '),
+            ('"schema": 2', '"schema": '),
             ('"kind": "lipschitz"', '"kind": '),
             ('"norm": "l2"', '"norm": '),
         ):
@@ -263,10 +305,13 @@ def test_any_value_anywhere_is_a_valid_record_or_rejected(name, data):
     if not rejected(text):
         accepted = Certificate.from_json(text)
         statement = accepted.statement
-        assert accepted.kind in ("lipschitz", "robustness", "tolerance", "falsification")
-        assert statement["norm"] in ("l2", "linf")
-        assert all(rational(statement[key]) >= 0 for key in ("value", "eps", "tolerance") if key in statement)
-        assert all(isinstance(accepted.model[key], str) for key in ("name", "sha256", "input", "output"))
+        assert accepted.kind in ("lipschitz", "robustness", "radius", "tolerance", "falsification")
+        ball = statement if accepted.kind in ("lipschitz", "radius") else statement["set"]
+        assert ball["norm"] in ("l2", "linf")
+        assert all(rational(statement[key]) >= 0 for key in ("value", "radius", "tolerance") if key in statement)
+        assert "eps" not in ball or rational(ball["eps"]) >= 0
+        assert all(isinstance(accepted.model[key], str) for key in ("name", "sha256", "input", "output", "graph"))
+        assert set(accepted.semantics) in ({"arithmetic"}, {"arithmetic", "library_units"})
         assert Certificate.from_json(accepted.to_json()) == accepted
 
 

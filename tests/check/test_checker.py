@@ -5,12 +5,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from workbench import Workbench, altered, float32, onnx_model, random_layers, raw_record
+from workbench import Workbench, altered, ball, float32, onnx_model, random_layers, raw_record
 
-from certlip.certificate import Certificate, read_certificate
-from certlip.certificate.store import array_digest
+from certlip.certificate import Certificate, array_digest, read_certificate
 from certlip.check import Checker
-from certlip.proofs.margin import label_margins, output_balls
+from certlip.proofs.margin import output_balls
 from certlip.properties import Output
 from certlip.properties.outputs import margins_graph
 
@@ -30,15 +29,15 @@ def robust(bench):
     x = float32([[0.5, -1.0, 2.0]])
     outputs = output_balls(margins_graph(bench.graph), x[None].astype(float))[0]
     label = int(outputs.mid.argmax())
-    margins = label_margins(outputs, label)
+    low, high = (list(map(Fraction, ends.tolist())) for ends in (outputs.lower(), outputs.upper()))
     values = {
         k: Fraction(bounds[str(Output.pair(*sorted((label, k))))].statement["value"]) for k in {0, 1, 2} - {label}
     }
-    limit = min(Fraction(float(margins[k])) / value for k, value in values.items())
+    limit = min((low[label] - high[k]) / value for k, value in values.items())
     digests = {
         str(Output.pair(*sorted((label, k)))): bounds[str(Output.pair(*sorted((label, k))))].digest for k in values
     }
-    statement = {"kind": "robustness", "norm": "l2", "eps": str(limit / 2), "input": array_digest(x), "label": label}
+    statement = {"kind": "robustness", "set": ball(x, limit / 2), "label": label}
     return Certificate(bench.model, statement, {"bounds": digests}), x, bounds, limit
 
 
@@ -121,6 +120,7 @@ def test_claims_about_another_model_are_rejected(bench, tmp_path):
         {"output": "v0"},
         {"output": "x"},
         {"external": {"w": "0" * 64}},
+        {"graph": "0" * 64},
     ):
         assert not bench.accepted(replace(certificate, model={**bench.model, **change}), *arrays)
     assert bench.accepted(replace(certificate, model={**bench.model, "name": "renamed.onnx"}), *arrays)
@@ -151,8 +151,8 @@ def test_robustness_lies_are_rejected(bench, robust):
         x * np.float32(np.inf),
         x[:, :0],
     ):
-        assert not bench.accepted(altered(certificate, input=array_digest(point)), point)
-    assert not bench.accepted(altered(certificate, input="0" * 64), x)
+        assert not bench.accepted(altered(certificate, center=array_digest(point)), point)
+    assert not bench.accepted(altered(certificate, center="0" * 64), x)
 
 
 def test_robustness_needs_the_right_bounds(bench, robust):
@@ -191,7 +191,7 @@ def test_tolerances(bench):
     for norm in ("l2", "linf"):
         bound = bench.bounds([ALL], norm)["all"]
         value = Fraction(bound.statement["value"])
-        statement = {"kind": "tolerance", "norm": norm, "eps": "1/10", "tolerance": str(value / 10)}
+        statement = {"kind": "tolerance", "set": {"norm": norm, "eps": "1/10"}, "tolerance": str(value / 10)}
         honest = Certificate(bench.model, statement, {"bounds": {"all": bound.digest}})
         assert bench.accepted(honest)
         assert bench.accepted(altered(honest, eps="0", tolerance="0"))
@@ -212,10 +212,7 @@ def linear(tmp_path_factory) -> Workbench:
 
 
 def falsification(bench, x, y, eps, norm="linf", **extra) -> Certificate:
-    statement = {
-        "kind": "falsification", "norm": norm, "eps": str(eps), "input": array_digest(x),
-        "counterexample": array_digest(y),
-    }  # fmt: skip
+    statement = {"kind": "falsification", "set": ball(x, eps, norm), "counterexample": array_digest(y)}
     return Certificate(bench.model, {**statement, **extra}, {})
 
 
@@ -226,7 +223,7 @@ def test_counterexamples_lie_in_the_ball_and_violate(linear):
         assert linear.accepted(honest, x, y)
         for lie in (
             altered(honest, eps=str(eps - Fraction(1, 1000))), altered(honest, eps="0"), altered(honest, label=1),
-            altered(honest, label=2), altered(honest, counterexample=array_digest(x)), altered(honest, input="0" * 64),
+            altered(honest, label=2), altered(honest, counterexample=array_digest(x)), altered(honest, center="0" * 64),
             altered(honest, counterexample="0" * 64),
         ):  # fmt: skip
             assert not linear.accepted(lie, x, y)
@@ -280,12 +277,7 @@ def test_sign_decisions(tmp_path, tail):
     for point, label, distance in (([[0.0, 0.0]], 0, 0.5), ([[1.0, 1.0]], 1, 2.5)):
         x = float32(point)
         limit = Fraction(distance) / Fraction(np.sqrt(5.0))
-        statement = {
-            "kind": "robustness",
-            "norm": "l2",
-            "eps": str(limit * Fraction(999, 1000)),
-            "input": array_digest(x),
-        }
+        statement = {"kind": "robustness", "set": ball(x, limit * Fraction(999, 1000))}
         honest = Certificate(bench.model, {**statement, "label": label}, {"bounds": bounds})
         assert bench.accepted(honest, x)
         assert not bench.accepted(altered(honest, label=1 - label), x)
@@ -308,7 +300,7 @@ def test_an_evaluation_that_overflows_certifies_nothing(tmp_path):
     bench = Workbench(tmp_path, onnx_model(layers, dtype=np.float64))
     bound = bench.bounds([PAIRS[0]], method="spectral")["pair 0,1"]
     x = np.array([[1e150]])
-    statement = {"kind": "robustness", "norm": "l2", "eps": "0", "input": array_digest(x), "label": 0}
+    statement = {"kind": "robustness", "set": ball(x, 0), "label": 0}
     assert not bench.accepted(Certificate(bench.model, statement, {"bounds": {"pair 0,1": bound.digest}}), x)
     assert not bench.accepted(falsification(bench, x, x, Fraction(1), label=1), x)
 

@@ -1,12 +1,17 @@
 """`python -m certlip.check` in a process where only numpy and onnx can be imported."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 from fractions import Fraction
+from importlib.metadata import files, requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from small_models import ZOO, command
 from workbench import Workbench, altered, onnx_model, random_layers
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,3 +88,69 @@ def test_plain_invocation_and_empty_folders(bench, tmp_path):
     assert run(tmp_path, prelude=plain).returncode == 2  # nothing checked is nothing proved
     assert run(tmp_path / "none.json", prelude=plain, env={"PYTHONIOENCODING": "ascii"}).returncode == 2
     assert run(prelude=plain).returncode == 2
+
+
+def closure(*names: str) -> set[str]:
+    """Distributions that installing these brings along."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = re.sub("[-_.]+", "-", waiting.pop()).lower()
+        if name not in found:
+            found.add(name)
+            needed = map(Requirement, requires(name) or [])
+            waiting += [one.name for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})]
+    return found
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory) -> Path:
+    """A folder of links: numpy, onnx and what they require, as `pip install numpy onnx` would leave it, and certlip, as
+    `pip install --no-deps .` would."""
+    place = tmp_path_factory.mktemp("bare")
+    (place / "certlip").symlink_to(ROOT / "certlip")
+    for name in closure("numpy", "onnx"):
+        for file in files(name) or []:
+            top, whole = file.parts[0], Path(str(file.locate()))
+            if top not in ("..", "__pycache__") and not (place / top).exists():
+                (place / top).symlink_to([whole, *whole.parents][len(file.parts) - 1])
+    return place
+
+
+def run_bare(bare: Path, *arguments) -> subprocess.CompletedProcess:
+    """Without site-packages: whatever is not in the folder is not installed."""
+    return subprocess.run(
+        [sys.executable, "-S", "-B", *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False,
+        cwd=bare, env={"PYTHONPATH": str(bare), "OPENBLAS_NUM_THREADS": "1", "PATH": os.environ.get("PATH", "")},
+    )  # fmt: skip
+
+
+def test_the_bare_environment_is_bare(bare):
+    for name in FORBIDDEN:
+        assert run_bare(bare, "-c", f"import {name}").returncode == 1, name
+    assert run_bare(bare, "-c", "import numpy, onnx, certlip").returncode == 0
+
+
+@pytest.mark.parametrize("place", ["c", "c.certlip"])
+def test_a_run_is_checked_in_a_bare_environment(bare, tmp_path, place):
+    line = ["verify", ZOO / "breast_cancer.onnx", "--eps", "0.1", "--limit", "2", "--method", "spectral"]
+    assert command(*line, "--certificates", tmp_path / place).code == 0
+    arguments = "-m", "certlip.check", tmp_path / place, "--model", ZOO
+    result = run_bare(bare, *arguments, "--level", "deployed")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.count("accepted [deployed]") == 2 and result.stdout.endswith("3 checked, 0 rejected\n")
+    result = run_bare(bare, *arguments, "--exact", "--json")
+    found = json.loads(result.stdout)
+    assert result.returncode == 0
+    assert [entry["level"] for entry in found["certificates"]] == ["exact", "deployed", "deployed"]
+    (tmp_path / "lie.certlip").write_bytes(b"PK" + b"\0" * 50)
+    result = run_bare(bare, "-m", "certlip.check", tmp_path / "lie.certlip", "--json")
+    assert result.returncode == 5 and json.loads(result.stdout)["rejected"] == 1 and not result.stderr
+
+
+def test_both_commands_say_the_same(bench):
+    plain = run(bench.folder, "--json", "--exact", prelude=("-m", "certlip.check"))
+    assert json.loads(plain.stdout) == json.loads(command("check", bench.folder, "--json", "--exact").out)
+    for arguments in (["--level", "certain"], ["--level"]):
+        assert run(bench.folder, *arguments, prelude=("-m", "certlip.check")).returncode == 2
+        assert command("check", bench.folder, *arguments).code == 2

@@ -13,6 +13,7 @@ from workbench import BROKE_OFF, Workbench, onnx_model, random_layers
 
 from certlip.certificate import Certificate
 from certlip.check import Checker
+from certlip.onnx_reader import parse, read_graph
 
 
 def external_bench(folder, scale: float) -> Workbench:
@@ -59,11 +60,20 @@ def test_compressed_models_are_the_same_models(tmp_path):
     assert bench.check(path).accepted
 
 
+def graph_digest(data: bytes, output: str = "y") -> str:
+    """That of the graph in these bytes, where they hold one."""
+    try:
+        return read_graph(parse(data), "x", output).digest
+    except Exception:
+        return "0" * 64
+
+
 def claim(folder, data: bytes, name="model.onnx") -> tuple:
     """A plausible claim about these bytes, whatever they are."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(data)
     model = {"name": name, "sha256": sha256(data).hexdigest(), "external": {}, "input": "x", "output": "y"}
+    model["graph"] = graph_digest(data)
     statement = {"kind": "lipschitz", "norm": "l2", "value": "1000000", "output": {"kind": "all", "indices": []}}
     path = folder / "claim.json"
     path.write_text(Certificate(model, statement, {"method": "spectral", "arrays": {}}).to_json())
@@ -140,7 +150,8 @@ def test_the_claim_is_about_the_named_output(tmp_path):
     certificate = Certificate.from_json(path.read_text())
     for output, value, holds in (("y", 1, True), ("steep", 1, False), ("steep", 9, False), ("steep", 10, True)):
         statement = {**certificate.statement, "value": str(Fraction(value))}
-        record = replace(certificate, model={**certificate.model, "output": output}, statement=statement)
+        names = {"output": output, "graph": graph_digest(model.SerializeToString(), output)}
+        record = replace(certificate, model={**certificate.model, **names}, statement=statement)
         path.write_text(record.to_json())
         assert Checker().check(path).accepted == holds, (output, value)
 

@@ -13,8 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from certlip.certificate import Certificate, write_certificate
-from certlip.certificate.store import array_digest
+from certlip.certificate import Certificate, array_digest, read_certificate, write_certificate
 from certlip.check import Checker, Finding
 from certlip.graph import Graph
 from certlip.lipschitz import bound_output
@@ -69,8 +68,12 @@ class Workbench:
         self.graph: Graph = read_graph(self.file)
         self.model = {
             "name": name, "sha256": self.file.sha256, "external": dict(self.file.external), "input": "x", "output": "y",
+            "graph": self.graph.digest,
         }  # fmt: skip
         self._count = 0
+
+    def read(self, path: Path) -> Certificate:
+        return read_certificate(path)
 
     def write(self, certificate: Certificate, *arrays: np.ndarray, name: str | None = None) -> Path:
         self._count += 1
@@ -114,8 +117,16 @@ class Workbench:
 
 
 def altered(certificate: Certificate, **statement) -> Certificate:
-    """Another statement, with the digest that fits it."""
-    return replace(certificate, statement={**certificate.statement, **statement})
+    """Another statement, with the digest that fits it; eps, norm, center and clip go into the set where it has one."""
+    inner = certificate.statement.get("set") if certificate.kind != "lipschitz" else None
+    moved = {key: statement.pop(key) for key in ("eps", "norm", "center", "clip") if inner and key in statement}
+    sets = {"set": {**inner, **moved}} if moved else {}
+    return replace(certificate, statement={**certificate.statement, **sets, **statement})
+
+
+def ball(center: np.ndarray, eps, norm="l2", **clip) -> dict:
+    """The set of a statement."""
+    return {"norm": norm, "eps": str(eps), "center": array_digest(center), **clip}
 
 
 def raw_record(certificate: Certificate, **changes) -> str:
@@ -132,5 +143,5 @@ def float32(values) -> np.ndarray:
 
 
 __all__ = [
-    "BROKE_OFF", "TensorProto", "Workbench", "altered", "float32", "onnx_model", "random_layers", "raw_record",
+    "BROKE_OFF", "TensorProto", "Workbench", "altered", "ball", "float32", "onnx_model", "random_layers", "raw_record",
 ]  # fmt: skip

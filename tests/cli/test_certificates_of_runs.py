@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
+from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from small_models import ZOO, command, random_chain, save_chain
 
@@ -146,3 +150,140 @@ def test_external_weights_are_part_of_what_is_certified(tmp_path):
     content[0] ^= 1
     (tmp_path / "m.data").write_bytes(bytes(content))
     assert command("check", tmp_path / "c").code == 5
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_bundle_holds_what_a_folder_holds(name, tmp_path):
+    model, *options = RUNS[name]
+    path, places = ZOO / f"{model}.onnx", (tmp_path / "c", tmp_path / "c.certlip")
+    for place in places:
+        assert command("verify", path, *options, "--certificates", place).code in (0, 1)
+    findings = [json.loads(command("check", place, "--model", path, "--json").out) for place in places]
+    folder, bundle = (
+        sorted((entry["message"], entry["level"]) for entry in found["certificates"]) for found in findings
+    )
+    assert folder == bundle and findings[1]["rejected"] == 0
+    inside = {entry.filename for entry in zipfile.ZipFile(places[1]).infolist()}  # bounds tell how long they took
+    alike = lambda names: {name for name in names if not name.startswith("bound")}  # noqa: E731
+    assert alike(inside) == alike(file.name for file in places[0].iterdir())
+    assert len(inside) == len(list(places[0].iterdir()))
+    assert [file.name for file in tmp_path.iterdir() if file.name.startswith(".")] == []
+
+
+def test_bounds_and_radii_in_bundles(tmp_path):
+    path = save_chain(tmp_path / "m.onnx", random_chain(1, (2, 5, 3)))
+    np.savez(tmp_path / "m.npz", x=np.float32([[1.0, 0.0], [0.3, 2.0]]))
+    assert command("bound", path, "--certificate", tmp_path / "b.certlip").code == 0
+    assert command("radius", path, "--certificates", tmp_path / "r.certlip").code == 0
+    assert command("radius", path, "--certificates", tmp_path / "d.certlip", "--level", "deployed").code == 0
+    for name, level, kinds in (("b", "float", 1), ("r", "float", 2), ("d", "deployed", 2)):
+        ran = command("check", tmp_path / f"{name}.certlip", "--level", level if name != "b" else "float", "--json")
+        found = json.loads(ran.out)
+        assert ran.code == 0 and found["rejected"] == 0
+        assert sum(entry["level"] == level for entry in found["certificates"]) >= kinds
+    assert command("check", tmp_path / "r.certlip", "--level", "deployed").code == 5
+    # a folder of bundles is checked as a whole
+    assert json.loads(command("check", tmp_path, "--json").out)["checked"] > 5
+
+
+def test_deployed_radii_are_a_little_smaller(tmp_path):
+    line = ["radius", ZOO / "breast_cancer.onnx", "--limit", "5", "--method", "spectral", "--json"]
+    levels = [], ["--level", "deployed"]
+    real, deployed = (json.loads(command(*line, *level).out)["samples"] for level in levels)
+    for first, second in zip(real, deployed, strict=True):
+        assert second["level"] == "deployed" and first["level"] == "float"
+        assert first["radius"] * 0.999 < second["radius"] < first["radius"]
+        assert 0 < second["slack_share"] < 1e-3 and first["slack_share"] is None
+
+
+def test_an_interrupted_run_leaves_the_bundle_of_what_it_proved(tmp_path, monkeypatch):
+    from certlip.verification import Verifier
+
+    decide, calls = Verifier.decide, []
+
+    def interrupted(self, index, *rest):
+        calls.append(index)
+        if index == 2:
+            raise KeyboardInterrupt
+        return decide(self, index, *rest)
+
+    monkeypatch.setattr("certlip.verification.pipeline.Verifier.decide", interrupted)
+    monkeypatch.setattr("certlip.verification.pipeline.verify_samples.__defaults__", (None, None, interrupted))
+    line = ["verify", ZOO / "breast_cancer.onnx", "--eps", "0.1", "--limit", "5", "--method", "spectral"]
+    ran = command(*line, "--certificates", tmp_path / "c.certlip")
+    assert ran.code == 130 and calls == [0, 1, 2]
+    found = json.loads(command("check", tmp_path / "c.certlip", "--model", ZOO, "--json").out)
+    assert found["rejected"] == 0
+    names = {Path(entry["path"]).name for entry in found["certificates"]}
+    assert {"sample-000000.json", "sample-000001.json"} < names and "sample-000002.json" not in names
+    assert [file.name for file in tmp_path.iterdir()] == ["c.certlip"]
+
+
+def test_a_failed_run_does_not_replace_a_bundle(tmp_path):
+    place = tmp_path / "c.certlip"
+    line = ["verify", ZOO / "breast_cancer.onnx", "--eps", "0.1", "--limit", "2", "--method", "spectral"]
+    assert command(*line, "--certificates", place).code == 0
+    before = place.read_bytes()
+    np.savez(tmp_path / "bad.npz", x=np.zeros((2, 30), np.float32), y=np.int64([0, 7]))
+    ran = command(*line, "--data", tmp_path / "bad.npz", "--certificates", place)
+    assert ran.code == 2 and place.read_bytes() == before
+    (tmp_path / "d.certlip").mkdir()
+    ran = command(*line, "--certificates", tmp_path / "d.certlip")
+    assert ran.code == 2 and "folder" in ran.err
+
+
+def test_falsifications_keep_what_the_runtime_answers(tmp_path):
+    path = ZOO / "digits_mlp.onnx"
+    command("verify", path, "--eps", "3", "--limit", "1", "--method", "spectral", "--certificates", tmp_path)
+    record = json.loads((tmp_path / "sample-000000.json").read_text())
+    assert record["statement"]["kind"] == "falsification" and record["semantics"]["arithmetic"] == "binary32"
+    told = record["provenance"]["details"]["execution"]
+    session = onnxruntime.InferenceSession(path)
+    for key, place in (("outputs_at_input", ("set", "center")), ("outputs_at_counterexample", ("counterexample",))):
+        digest = record["statement"]
+        for step in place:
+            digest = digest[step]
+        (found,) = session.run(None, {"input": np.load(tmp_path / f"{digest}.npy")})
+        np.testing.assert_allclose([float(Fraction(value)) for value in told[key]], found.ravel(), rtol=1e-5, atol=1e-5)
+    label = record["statement"]["label"]
+    assert max(range(10), key=lambda k: Fraction(told["outputs_at_counterexample"][k])) != label
+    assert told["runtime"].startswith("onnxruntime")
+
+
+def test_clipped_attacks_stay_in_the_clip(tmp_path):
+    path, line = ZOO / "digits_mlp.onnx", ["--eps", "3", "--limit", "3", "--method", "spectral"]
+    with np.load(ZOO / "digits_mlp.npz") as data:
+        low, high = float(data["x"].min()), float(data["x"].max())
+    assert command("verify", path, *line, "--clip", f"{low},{high}", "--certificates", tmp_path / "c").code == 1
+    records = [json.loads(file.read_text()) for file in (tmp_path / "c").glob("sample-*.json")]
+    falsified = [record for record in records if record["statement"]["kind"] == "falsification"]
+    assert falsified
+    for record in falsified:
+        point = np.load(tmp_path / "c" / f"{record['statement']['counterexample']}.npy")
+        assert low <= point.min() and point.max() <= high
+        assert [float(Fraction(end)) for end in record["statement"]["set"]["clip"]] == [low, high]
+    assert command("check", tmp_path / "c", "--model", path, "--level", "deployed").code == 0
+    ran = command("verify", path, *line, "--clip", "100,101")  # nothing of the ball lies there
+    assert ran.code != 1 and "falsified" not in ran.out
+    for clip in ("1", "1,0", "a,b", "0,1,2", "0,inf", ""):
+        ran = command("verify", path, *line, "--clip", clip)
+        assert ran.code == 2 and "clip" in ran.err, clip
+
+
+def test_deployed_verdicts_are_asked_for(tmp_path):
+    """A network whose margins are below what rounding errors may decide: certified for real arithmetic only."""
+    weight = np.float32([[1000.0, 1000.0], [1000.0, 500.0]])
+    path = save_chain(tmp_path / "m.onnx", [(weight, np.zeros(2, np.float32))])
+    np.savez(tmp_path / "m.npz", x=np.float32([[1.0, 1e-7], [1.0, 1.0]]), y=np.int64([0, 0]))
+    line = ["verify", path, "--eps", "1e-9", "--json", "--certificates", tmp_path / "c"]
+    found = json.loads(command(*line).out)
+    assert [sample["level"] for sample in found["samples"]] == ["float", "deployed"]
+    assert found["summary"]["levels"] == {"float": 1, "deployed": 1}
+    ran = command(*line, "--level", "deployed")
+    found = json.loads(ran.out)
+    assert ran.code == 3 and [sample["status"] for sample in found["samples"]] == ["unknown", "certified"]
+    assert "real arithmetic only" in found["samples"][0]["note"] and found["samples"][0]["level"] == "none"
+    ran = command(*line[:-3], "--level", "deployed")
+    assert "level: 1 deployed" in ran.out
+    ran = command("verify", path, "--eps", "1", "--level", "deployed", "--data-free")
+    assert ran.code == 2 and "--level" in ran.err

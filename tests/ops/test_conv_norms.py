@@ -104,18 +104,18 @@ def test_every_bound_is_above_the_true_norm():
 def test_the_small_route_is_exact_and_the_large_one_is_the_torus(monkeypatch):
     for conv in CONVS[:40]:
         true = np.linalg.norm(explicit_matrix(conv), 2)
-        assert conv._is_small and conv.l2_norm <= true * (1 + 1e-6) + 1e-300
+        assert conv.is_small and conv.l2_norm <= true * (1 + 1e-6) + 1e-300
     monkeypatch.setattr(conv_module, "_DENSE_SIDE", 0)
     for seed in range(40):
         conv = random_conv(seed, 1 + seed % 2)  # anew: norms are cached
-        assert not conv._is_small
+        assert not conv.is_small
         assert conv.l2_norm == frequency_norm(conv)
         assert conv.dominance_norm == channel_dominance_norm(conv)
         turned = ConvTranspose.of(conv, Ball.exact(0.0))
         assert turned.l2_norm == conv.l2_norm and turned.dominance_norm == conv.dominance_norm
     monkeypatch.setattr(conv_module, "_DENSE_SIDE", 10**9)
     monkeypatch.setattr(conv_module, "_DENSE_ENTRIES", 0)
-    assert not CONVS[0]._is_small
+    assert not CONVS[0].is_small
 
 
 def test_the_frequency_bound_is_the_norm_of_the_circular_operator():

@@ -16,7 +16,7 @@ from certlip.errors import CertificateRejected
 ROOT = Path(__file__).parents[2]
 ZOO = ROOT / "models_zoo"
 VALIDATOR = Draft202012Validator(json.loads((ROOT / "specs" / "certificate.schema.json").read_text()))
-KINDS = ("lipschitz", "robustness", "tolerance", "falsification")
+KINDS = ("lipschitz", "robustness", "radius", "tolerance", "falsification")
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,10 @@ def records(tmp_path_factory) -> list[dict]:
         ("verify", "digits_mlp.onnx", "--eps", "1/2", "--limit", "3", "--method", "spectral"),
         ("verify", "diabetes.onnx", "--eps", "0.1", "--tolerance", "0.2", "--limit", "1"),
         ("verify", "diabetes.onnx", "--eps", "0.3", "--tolerance", "0.1", "--limit", "1"),
+        ("verify", "diabetes.onnx", "--eps", "0.1", "--tolerance", "0.2", "--data-free"),
+        ("verify", "mnist_mlp.onnx", "--eps", "0.1", "--clip", "0,1", "--limit", "1", "--method", "spectral"),
+        ("radius", "breast_cancer.onnx", "--limit", "2"),
+        ("radius", "breast_cancer.onnx", "--limit", "2", "--level", "deployed", "--norm", "linf"),
     )
     for number, (command, model, *options) in enumerate(runs):
         code_of([command, str(ZOO / model), *options, "--certificates", str(folder / str(number))])
@@ -35,11 +39,17 @@ def records(tmp_path_factory) -> list[dict]:
 
 
 def of_kind(records, kind: str) -> dict:
-    return copy.deepcopy(next(record for record in records if record["statement"]["kind"] == kind))
+    """One that is about executions, where there is a choice."""
+    found = [record for record in records if record["statement"]["kind"] == kind]
+    return copy.deepcopy(next((record for record in found if record["semantics"] != {"arithmetic": "real"}), found[0]))
 
 
 def test_real_certificates_are_valid(records):
     assert {record["statement"]["kind"] for record in records} == set(KINDS)
+    semantics = {(record["statement"]["kind"], record["semantics"]["arithmetic"]) for record in records}
+    assert semantics == {("lipschitz", "real"), ("tolerance", "real"), ("radius", "real")} | {
+        (kind, "binary32") for kind in ("robustness", "radius", "tolerance", "falsification")
+    }
     for record in records:
         assert [error.message for error in VALIDATOR.iter_errors(record)] == []
 
@@ -47,7 +57,7 @@ def test_real_certificates_are_valid(records):
 def refused_by_the_decoder(record: dict) -> bool:
     """Whether certlip refuses the record for its form; the digest is made to fit where it can be."""
     try:
-        content = {key: record[key] for key in ("model", "statement", "witness", "provenance")}
+        content = {key: record[key] for key in ("model", "statement", "semantics", "witness", "provenance")}
         fitting = Certificate(**content, assumptions=tuple(record["assumptions"])).digest
         Certificate.from_json(json.dumps({**record, "digest": fitting}))
     except (CertificateRejected, KeyError, TypeError):
@@ -56,7 +66,7 @@ def refused_by_the_decoder(record: dict) -> bool:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("part", [None, "model", "statement", "witness"])
+@pytest.mark.parametrize("part", [None, "model", "statement", "semantics", "witness"])
 def test_unknown_and_missing_fields_are_refused(records, kind, part):
     record = of_kind(records, kind)
     place = record if part is None else record[part]
@@ -64,7 +74,7 @@ def test_unknown_and_missing_fields_are_refused(records, kind, part):
     assert not VALIDATOR.is_valid(record) and refused_by_the_decoder(record)
     record = of_kind(records, kind)
     place = record if part is None else record[part]
-    for key in set(place) - {"region"}:  # which is optional
+    for key in set(place) - {"set"} if kind == "lipschitz" else set(place):  # which is optional
         value = place.pop(key)
         assert not VALIDATOR.is_valid(record), key
         if key != "digest":  # it is recomputed here
@@ -75,7 +85,9 @@ def test_unknown_and_missing_fields_are_refused(records, kind, part):
 @pytest.mark.parametrize(
     "kind, path, value",
     [
-        ("lipschitz", ("schema",), 2),
+        ("lipschitz", ("schema",), 1),
+        ("lipschitz", ("type",), "certificate"),
+        ("lipschitz", ("semantics",), {"arithmetic": "binary32", "library_units": 16}),
         ("lipschitz", ("statement", "kind"), "local"),
         ("lipschitz", ("statement", "norm"), "l1"),
         ("lipschitz", ("statement", "value"), 7.9),
@@ -90,8 +102,16 @@ def test_unknown_and_missing_fields_are_refused(records, kind, part):
         ("lipschitz", ("provenance", "seconds"), 0.25),
         ("robustness", ("statement", "label"), -1),
         ("robustness", ("statement", "label"), "7"),
-        ("robustness", ("statement", "eps"), 0.1),
-        ("robustness", ("statement", "input"), "sample.npy"),
+        ("robustness", ("statement", "set", "eps"), 0.1),
+        ("robustness", ("statement", "set", "center"), "sample.npy"),
+        ("robustness", ("statement", "set", "clip"), ["0"]),
+        ("robustness", ("statement", "set", "clip"), [0, 1]),
+        ("robustness", ("semantics",), {"arithmetic": "real", "library_units": 16}),
+        ("robustness", ("semantics",), {"arithmetic": "binary32"}),
+        ("robustness", ("semantics", "library_units"), 16.5),
+        ("robustness", ("semantics", "arithmetic"), "tf32"),
+        ("radius", ("statement", "radius"), "0"),
+        ("radius", ("statement", "radius"), "-1"),
         ("robustness", ("witness", "bounds"), []),
         ("tolerance", ("statement", "tolerance"), "0.2"),
         ("falsification", ("statement", "counterexample"), None),

@@ -60,8 +60,9 @@ def test_claims_from_local_bounds_cannot_be_stretched(run, tmp_path):
 
     honest = read_certificate(file)
     other = read_certificate(next(f for f in sorted(tmp_path.glob("sample-*.json")) if f != file))
-    for change in ({"eps": "10001/100000"}, {"input": other.statement["input"]}, {"norm": "linf"}):
-        lie = Certificate(honest.model, {**honest.statement, **change}, honest.witness)
+    for change in ({"eps": "10001/100000"}, {"center": other.statement["set"]["center"]}, {"norm": "linf"}):
+        statement = {**honest.statement, "set": {**honest.statement["set"], **change}}
+        lie = Certificate(honest.model, statement, honest.witness, honest.semantics)
         file.write_text(lie.to_json())
         ran = command("check", file, "--model", path)
         assert ran.code == 5 and "REJECTED" in ran.out
@@ -128,7 +129,7 @@ def test_bounds_around_a_point_of_python(run, tmp_path):
     report = api.bound(path, around=inputs[3], eps="1/20", certificate=tmp_path / "b.json")
     assert report.local.proved and report.local.value < report.best.value
     assert repr(report.local) in repr(report) and "ball of radius 1/20" in repr(report)
-    assert json.loads((tmp_path / "b.json").read_text())["statement"]["region"]["eps"] == "1/20"
+    assert json.loads((tmp_path / "b.json").read_text())["statement"]["set"]["eps"] == "1/20"
     assert command("check", tmp_path / "b.json", "--model", path).code == 0
     points = ball_grid(inputs[3].astype(float), 0.05, "l2", 21)
     values = evaluate(layers, points)

@@ -88,6 +88,6 @@ def test_quantiles_and_table_of_radii_are_rounded_down(tmp_path):
     assert Fraction(printed["quantiles"]["0.5"]) <= exact[4]
     assert Fraction(printed["quantiles"]["1"]) <= exact[8]
     rows = [line.split() for line in command("radius", path, "--method", "spectral").out.splitlines()]
-    table = {int(row[0]): Fraction(row[4]) for row in rows if len(row) == 6 and row[0].isdigit()}
+    table = {int(row[0]): Fraction(row[5]) for row in rows if len(row) == 7 and row[0].isdigit()}
     assert set(table) == set(range(9))
     assert all(table[sample.index] <= Fraction(sample.radius) for sample in report.samples)

@@ -10,7 +10,7 @@ import pytest
 from small_models import random_chain, save_chain
 
 from certlip import api
-from certlip.certificate import store
+from certlip.certificate import folder as store
 from certlip.verification.uninterrupted import uninterrupted
 
 

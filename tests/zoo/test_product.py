@@ -82,7 +82,12 @@ def test_bound_and_certificate(stem: str, method: str, norm: str, tmp_path: Path
     lower = str(Fraction(told["statement"]["value"]) * Fraction(999, 1000))
     statement = {**told["statement"], "value": lower}
     forged = Certificate(
-        told["model"], statement, told["witness"], tuple(told["assumptions"]), told["provenance"]
+        told["model"],
+        statement,
+        told["witness"],
+        told["semantics"],
+        tuple(told["assumptions"]),
+        told["provenance"],
     )
     record.write_text(forged.to_json())
     finding = Checker([ZOO]).check(record)

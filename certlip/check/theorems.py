@@ -1,0 +1,88 @@
+"""One inequality for each kind of claim, in exact rational arithmetic.
+
+f is the exact network. `outputs` are enclosures low_i <= f_i(x) <= high_i, `slack` bounds |computed_i - f_i| for every
+execution of the class at every input of the set (zero for claims about f itself), L are Lipschitz bounds.
+
+With m outputs a class k wins where f_k is the largest; with one output class 1 wins where f > 0 and class 0 where
+f < 0. Each function says in its docstring what follows from its answer True.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import TypeAlias
+
+import numpy as np
+
+from certlip.errors import CertificateRejected
+from certlip.graph import Graph
+from certlip.proofs.margin import output_balls
+from certlip.properties.outputs import DECISION, Output
+from certlip.rigor.rounding import Array
+
+Enclosure: TypeAlias = tuple[Sequence[Fraction], Sequence[Fraction]]
+
+
+def outputs_at(graph: Graph, x: Array) -> Enclosure:
+    """Enclosures of the exact outputs at one point. Raises CertificateRejected where they overflow."""
+    ball = output_balls(graph, x[None])[0]
+    low, high = ball.lower(), ball.upper()
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        raise CertificateRejected("the outputs overflow at this input")
+    return [Fraction(end) for end in low.tolist()], [Fraction(end) for end in high.tolist()]
+
+
+def classes(outputs: int) -> int:
+    """How many classes so many outputs decide between."""
+    return max(2, outputs)
+
+
+def lead(outputs: Enclosure, slack: Sequence[Fraction], winner: int, loser: int) -> tuple[Fraction, Fraction]:
+    """A lower bound on f_winner - f_loser at the point, and how far the computed difference may be from it; with one
+    output the difference is f for class 1 and -f for class 0."""
+    low, high = outputs
+    if len(low) == 1:
+        return (low[0] if winner == 1 else -high[0]), slack[0]
+    return low[winner] - high[loser], slack[winner] + slack[loser]
+
+
+def rivals(outputs: int, label: int) -> list[tuple[int, Output]]:
+    """Every other class, and the function whose Lipschitz bound tells how fast the difference to it moves."""
+    if outputs == 1:
+        return [(1 - label, DECISION)]
+    return [(k, Output.pair(min(label, k), max(label, k))) for k in range(outputs) if k != label]
+
+
+def keeps(margin: Fraction, bound: Fraction, eps: Fraction, slack: Fraction = Fraction(0)) -> bool:
+    """True: the class wins at every x' with |x' - x| <= eps. There f_label - f_k >= margin - L eps > slack, and the
+    computed difference is above zero."""
+    return margin - bound * eps > slack
+
+
+def keeps_inside(margin: Fraction, bound: Fraction, radius: Fraction, slack: Fraction = Fraction(0)) -> bool:
+    """True: the class wins at every x' with |x' - x| < radius, since there L |x' - x| < L radius unless L = 0."""
+    return margin > slack and margin - bound * radius >= slack
+
+
+def stays(bound: Fraction, eps: Fraction, tolerance: Fraction, slack: Fraction = Fraction(0)) -> bool:
+    """True: an output moves by at most `tolerance` between two inputs at most eps apart, since one entry of a vector is
+    at most its norm. slack: that of the output at the first input plus that at the second."""
+    return bound * eps + slack <= tolerance
+
+
+def loses(outputs: Enclosure, label: int, slack: Sequence[Fraction]) -> bool:
+    """True: at the point some class scores strictly above `label`, in every execution."""
+    leads = (lead(outputs, slack, k, label) for k, _ in rivals(len(slack), label))
+    return any(difference > lost for difference, lost in leads)
+
+
+def moves(first: Enclosure, second: Enclosure, tolerance: Fraction, slack: Sequence[Fraction]) -> bool:
+    """True: some output differs by more than `tolerance` between the points. slack: the sum of those at the two."""
+    pairs = [*zip(first[0], second[1], slack, strict=True), *zip(second[0], first[1], slack, strict=True)]
+    return any(low - high > tolerance + apart for low, high, apart in pairs)
+
+
+def in_clip(point: Array, clip: Sequence[Fraction] | None) -> bool:
+    """Whether every entry lies in the closed interval; True without one."""
+    return clip is None or all(clip[0] <= Fraction(entry) <= clip[1] for entry in (point.min(), point.max()))
