@@ -8,8 +8,11 @@ from __future__ import annotations
 import argparse
 import re
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from benchmarks import checks
 from benchmarks.cases import SECTIONS, Case, Section
 from benchmarks.measure import Row, machine, measure
 from benchmarks.networks import FOLDER, ROOT, dense_onnx, published_value, reference_data
@@ -27,7 +30,7 @@ network, so that imports do not count; rows below 5 s are medians of three.
 - `proof`: time of the proof over the time of finding.
 - `MB`: peak memory of the process, Python and libraries included.
 - `met`: computed from the row. `target` must hold, `goal` is what it reaches for."""
-IMPORT = "import"
+IMPORT, CHECKS = "import", "checks"
 
 
 def published(case: Case) -> float | None:
@@ -68,7 +71,7 @@ def measured(section: Section) -> list[str]:
 
 
 def main() -> None:
-    keys = [IMPORT, *(section.key for section in SECTIONS)]
+    keys = [IMPORT, *(section.key for section in SECTIONS), CHECKS]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"any of {', '.join(keys)}; default: all")
     parser.add_argument("--out", type=Path, default=PAGE, help="the page to write")
@@ -76,12 +79,13 @@ def main() -> None:
     wanted = arguments.sections or keys
     if unknown := sorted(set(wanted) - set(keys)):
         parser.error(f"no section {', '.join(unknown)}; there are {', '.join(keys)}")
-    titles = {IMPORT: "Import and check", **{section.key: section.title for section in SECTIONS}}
+    titles = {IMPORT: "Import and check", CHECKS: checks.TITLE, **{section.key: section.title for section in SECTIONS}}
     parts = _parts(arguments.out) if arguments.sections else {}
-    by_key = {section.key: section for section in SECTIONS}
+    makers: dict[str, Callable[[], list[str]]] = {IMPORT: import_section, CHECKS: checks.section}
+    makers |= {section.key: partial(measured, section) for section in SECTIONS}
     for key in wanted:
         print(f"{key}:", flush=True)
-        parts[titles[key]] = "\n".join(import_section() if key == IMPORT else measured(by_key[key]))
+        parts[titles[key]] = "\n".join(makers[key]())
         head = ["# Benchmarks", "", *machine(), "", READING]
         kept = [parts[titles[key]] for key in keys if titles[key] in parts]
         arguments.out.write_text("\n\n".join(["\n".join(head), *kept]) + "\n")  # after each: a stop loses one section

@@ -1,7 +1,6 @@
-"""What it takes to check certificates: `python -m benchmarks.checks NAME` prints one row as JSON.
+"""What checking certificates takes: `python -m benchmarks.checks ROW` prints one row as JSON.
 
-Each row is a process of its own, which makes the certificates, reads the model once so that imports do not count, and
-then times the checker alone.
+Each row is a process of its own, which makes certificates and then times the checker alone, the packages being loaded.
 """
 
 from __future__ import annotations
@@ -21,23 +20,25 @@ import numpy as np
 
 from benchmarks.networks import ROOT, dense_onnx
 
-MNIST = ROOT / "models_zoo" / "mnist_mlp"
-BUNDLE = 1000
+TITLE = "Checking certificates"
+_TEXT = """\
+LipSDP bounds of random chains with binary32 weights, and a bundle of 1000 robustness certificates for the MNIST network
+of the zoo, each checked by one process. `size`: bytes of all files over those of the multipliers."""
+_MNIST = ROOT / "models_zoo" / "mnist_mlp"
+_IMAGES = 1000
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of the table. make: fills a folder with a model and certificates, and returns what to check. limit: the
-    seconds that the check may take."""
+class Check:
+    """A row: `make` fills a folder with a model and certificates and returns where those are."""
 
     make: Callable[[Path], Path]
-    exact: bool = False
-    level: str = "float"
+    level: str
     limit: float | None = None
 
 
-def chain(folder: Path, *widths: int) -> Path:
-    """The lipsdp bound of a random chain of binary32 weights."""
+def bound_of_chain(folder: Path, widths: tuple[int, ...]) -> Path:
+    """The closed-form LipSDP bound of a random chain, and nothing beside it."""
     import certlip
 
     model = dense_onnx(folder / "model.onnx", [784, *widths, 10])
@@ -45,22 +46,82 @@ def chain(folder: Path, *widths: int) -> Path:
     return folder / "bound"
 
 
-def bundle(folder: Path, level: str) -> Path:
-    """Robustness of a thousand images: the held-out ones, and the same with a tenth of their contrast gone."""
+def bundle_of_images(folder: Path) -> Path:
+    """Robustness of the thousand surest of the held-out images, each also with less contrast."""
     import certlip
+    from certlip.verification.dataset import default_data, make_dataset, read_dataset
 
-    with np.load(MNIST.with_suffix(".npz")) as data:
-        images = np.concatenate([data["x"], (0.9 * data["x"]).astype(np.float32), (0.95 * data["x"]).astype(np.float32)])
-    model = certlip.load(MNIST.with_suffix(".onnx"))
-    margins = np.sort(model.graph(images), axis=1)
-    sure = np.argsort(margins[:, -2] - margins[:, -1])[:BUNDLE]  # no eps is too small for a tie
-    place = folder / "bundle.certlip"
-    report = certlip.verify(model, "1/1000", data=(images[sure], None), certificates=place, level=level)
-    if report.certified_accuracy < 1:
-        raise RuntimeError(f"only {report.certified_accuracy:.4f} of the images are certified")
-    return place
+    model = certlip.load(_MNIST.with_suffix(".onnx"))
+    images = read_dataset(default_data(model), model).inputs
+    shades = np.concatenate([(images * share).astype(np.float32) for share in (1.0, 0.9, 0.8)])
+    scores = np.sort(model.graph(make_dataset(shades, None, model).inputs).reshape(len(shades), -1), axis=1)
+    surest = np.argsort(scores[:, -2] - scores[:, -1])[:_IMAGES]
+    data = shades[surest], None
+    certlip.verify(model, "1/100", data=data, certificates=folder / "bundle.certlip", level="deployed")
+    return folder / "bundle.certlip"
 
 
-ROWS = {
-    "784-1024-10": Row(partial(chain, widths=()), limit=0.5),
+_CHAINS = {"784-1024-10": (1024,), "784-512-512-10": (512, 512), "784-4000-10": (4000,)}
+CHECKS = {
+    **{
+        f"bound of {name}, {level}": Check(partial(bound_of_chain, widths=widths), level, limit)
+        for (name, widths), limits in zip(_CHAINS.items(), ((0.5, 5.0), (0.5, 5.0), (None, None)), strict=True)
+        for level, limit in zip(("float", "exact"), limits, strict=True)
+    },
+    "1000 MNIST images, deployed": Check(bundle_of_images, "deployed", 60.0),
 }
+
+
+def measure(check: Check) -> dict[str, object]:
+    """Seconds, memory, and what became of the certificates."""
+    from threadpoolctl import threadpool_limits
+
+    from certlip.certificate import open_store
+    from certlip.check import Checker, records
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        place = check.make(folder)
+        wall, cpu = time.perf_counter(), time.process_time()
+        entries = records([place])
+        checker = Checker([folder, _MNIST.with_suffix(".onnx")], level=check.level)
+        with threadpool_limits(1, user_api="blas"):  # as `certlip check` does
+            findings = [checker.check_record(store, record) for store, record in entries]
+        row: dict[str, object] = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+        store = open_store(place)
+        arrays = {
+            digest for record in store.names() for digest in store.record(record).witness.get("arrays", {}).values()
+        }
+        stored = sum(file.stat().st_size for file in (place.iterdir() if place.is_dir() else [place]))
+        multipliers = sum(store.array(digest).nbytes for digest in arrays)
+    return row | {
+        "certificates": len(findings),
+        "rejected": sum(not finding.accepted for finding in findings),
+        "bytes": stored,
+        "size": stored / multipliers if multipliers else None,
+        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def section() -> list[str]:
+    """The lines of the table."""
+    heads = "certificates | count | target | wall s | CPU s | MB | kB stored | size | met"
+    lines = [f"## {TITLE}", "", _TEXT, "", f"| {heads} |", "|---" * (heads.count("|") + 1) + "|"]
+    for name, check in CHECKS.items():
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.checks", name], capture_output=True, text=True, check=True
+        )
+        row = json.loads(done.stdout.splitlines()[-1])
+        met = "" if check.limit is None else "yes" if row["wall"] < check.limit and not row["rejected"] else "no"
+        target = "" if check.limit is None else f"< {check.limit:g} s"
+        size = "" if row["size"] is None else f"{row['size']:.2f}"
+        rejected = f", {row['rejected']} rejected" if row["rejected"] else ""
+        cells = [name, f"{row['certificates']}{rejected}", target, f"{row['wall']:.3g}", f"{row['cpu']:.3g}"]
+        cells += [f"{row['memory']:.0f}", f"{row['bytes'] / 1000:.0f}", size, met]
+        lines.append(f"| {' | '.join(cells)} |")
+        print(f"  {name}: {row['wall']:.3g} s", flush=True)
+    return lines
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(CHECKS[sys.argv[1]])))

@@ -29,7 +29,8 @@ for dtype, big in ((np.float32, 1e8), (np.float64, 1e17)):
         f"sum that is wrong in every usual order, {kind}",
         "four times big, eight times -1, four times -big: term by term, in lanes or backwards, the -1 are swallowed",
         [([16 * big] * 4 + [-1] * 8 + [-16 * big] * 4, 0.5)],
-        (1,) * 16, 0, (1,) * 16, [(0,) * 16, (0,) * 4 + (1,) * 8 + (0,) * 4], None, "runtime substitution interval", dtype,
+        (1,) * 16, 0, (1,) * 16, [(0,) * 16, (0,) * 4 + (1,) * 8 + (0,) * 4], None,
+        "runtime substitution interval", dtype,
     )  # fmt: skip
     add(
         f"cancelled value, {kind}",

@@ -8,10 +8,12 @@ import numpy as np
 import onnx
 import pytest
 from chain_traps import CHAINS
+from deployment_traps import DETECTORS
 from forgery import accepted, accepts, just_below, records, with_eps, with_label, with_value
 from graph_traps import GRAPHS
 from naive_verifiers import NAIVE
 from onnx_arithmetic import distance_squared, margin, slope_squared
+from small_models import ROOT
 from traps import Trap, save_layers
 
 from certlip import Output, api, load
@@ -136,3 +138,10 @@ def test_a_sample_that_the_model_cannot_take_is_rounded_first(norm, tmp_path):
     assert report.samples[0].status is not Status.CERTIFIED  # after rounding, both logits are equal
     assert margin(onnx.load(path), (above, 0.1), 0) > 0 == margin(onnx.load(path), np.float32(x[0]).tolist(), 0)
     assert not list(folder.glob("sample*"))
+
+
+def test_the_documentation_names_every_network():
+    page = (ROOT / "docs" / "soundness.md").read_text()
+    rows = [f"| {trap.name} | {trap.why} | {', '.join(sorted(trap.fools))} |" for trap in TRAPS]
+    rows += [f"| {trap.name} | {trap.why} |" for trap in DETECTORS]
+    assert [row for row in rows if row not in page] == []
