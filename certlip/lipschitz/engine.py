@@ -86,7 +86,8 @@ def run(
         return Bound(certifier.name, norm, output, float("inf"), False, seconds, note=reason, details=details)
     try:
         with np.errstate(all="ignore"):  # what overflows proposes nothing; the proof decides
-            witness = certifier.propose(graph, norm, deadline, *(() if near is None else (near,)))
+            hint = () if near is None else (near,)  # certifiers of third parties need not take one
+            witness = certifier.propose(graph, norm, deadline, *hint)
     except MemoryError as error:
         note = f"{error or 'there is not enough memory for this method'}; another method may do with less"
         return Bound(certifier.name, norm, output, float("inf"), False, time.monotonic() - began, note=note)
@@ -108,8 +109,9 @@ def prove(certifier: Certifier, graph: Graph, output: Output, norm: str, witness
     if "least" in details:
         details["gap"] = max(0.0, 1.0 - details["least"] / value) if value > 0 else 0.0
     note = ". ".join(str(details[key]) for key in ("choice", "remark") if details.get(key))
-    if details.get("status") == "deadline" and "gap" in details:
-        note = f"stopped at the deadline; no multipliers can prove less than {details.get('least', 0.0):.6g}"
+    if details.get("status") == "deadline":
+        least = details.get("least")
+        note = "stopped at the deadline" + (f"; no multipliers can prove less than {least:.6g}" if least else "")
     return Bound(
         certifier.name,
         norm,

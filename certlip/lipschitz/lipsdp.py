@@ -6,19 +6,14 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, ClassVar
 
-import numpy as np
-
 from certlip.graph import Graph
 from certlip.lipschitz.certifier import Certifier, Witness
 from certlip.lipschitz.multipliers import (
+    INTERIOR_ORDER,
     Engine,
     Mode,
-    Offer,
     engine_seconds,
-    norm_of,
-    program,
     propose,
-    proved,
     written_seconds,
 )
 from certlip.proofs.neuron_form import activations, neuron_form, obstacle
@@ -69,19 +64,17 @@ class InteriorPoint(LipSDP):
     def supports(self, graph: Graph, norm: str) -> str | None:
         reason = super().supports(graph, norm)
         size = graph.input_size + sum(prod(shape) for _, shape in activations(graph))
-        if reason is None and size > _INTERIOR_ORDER:
-            reason = f"{size} inputs and neurons exceed the interior point's limit of {_INTERIOR_ORDER}; use lipsdp"
+        if reason is None and size > INTERIOR_ORDER:
+            reason = f"{size} inputs and neurons exceed the interior point's limit of {INTERIOR_ORDER}; use lipsdp"
         return reason
 
     def first_seconds(self, graph: Graph, norm: str) -> float:
-        """An iteration looks at no clock."""
+        """The first iterations lead from the closed form to the first better bound."""
         from certlip.solvers.speed import gemm_rate
 
         size = graph.input_size + sum(prod(shape) for _, shape in activations(graph))
         return _ITERATION * size**3 / gemm_rate() + written_seconds(graph)
 
-
-_INTERIOR_ORDER = 4000
 
 _ITERATION = 12.0
 """Floating-point operations of the first two iterations over the cube of the order (`solvers.cost`)."""
@@ -122,23 +115,4 @@ class ConicLipSDP(LipSDP):
         return 10.0
 
     def propose(self, graph: Graph, norm: str, deadline: float | None, near: Any = None) -> Witness:
-        from certlip.solvers.conic import available, solve
-        from certlip.solvers.start import feasible_start
-
-        usable, reason = {name: (works, reason) for name, works, reason in available()}["MOSEK"]
-        solver, remark = ("MOSEK", "") if usable else ("CLARABEL", f"MOSEK was passed over: {reason}")
-        form = neuron_form(graph)
-        problem = program(form, norm_of(norm))
-        found = solve(problem, mode=self.mode, solver=solver, deadline=deadline)
-        inside = dict(zip(("metric", "multipliers"), feasible_start(problem), strict=True))
-        ratio = max(found.lower, 0.0) / found.objective if found.objective > 0 else 1.0
-        details = {
-            "solver": f"cvxpy with {solver}",
-            "remark": remark,
-            "mode": self.mode,
-            "status": found.status,
-            "iterations": found.iterations,
-            "estimated_gap": max(0.0, 1.0 - float(np.sqrt(ratio))),
-        }
-        offer = Offer({"metric": found.metric, "multipliers": found.multipliers}, inside, details)
-        return Witness(proved((form,), norm, offer), details)
+        return propose((neuron_form(graph),), norm, "conic", self.mode, self.tolerance, deadline)

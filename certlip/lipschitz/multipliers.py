@@ -22,15 +22,15 @@ from certlip.rigor.rounding import Array
 
 if TYPE_CHECKING:
     from certlip.solvers.problem import LipSDP as Program
-    from certlip.solvers.problem import Norm
+    from certlip.solvers.problem import Norm, Proposal
 
-Engine = Literal["auto", "closed form", "interior point", "first order"]
+Engine = Literal["auto", "closed form", "interior point", "first order", "conic"]
 Mode = Literal["neuron", "layer"]
 
 _STEPS = (0.0, 1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """How far an offer is moved into the interior, until its proof goes through: a retry costs this much tightness."""
 
-_INTERIOR_ORDER = 4000
+INTERIOR_ORDER = 4000
 """Inputs plus neurons up to which the interior point's dense matrices are written out."""
 
 _WRITTEN = 25.0
@@ -71,6 +71,8 @@ def propose(
     began = time.monotonic()
     if engine == "interior point":
         offer = _interior_point(stages[0], norm, mode, tolerance, deadline)
+    elif engine == "conic":
+        offer = _conic(stages[0], norm, mode, deadline)
     else:
         offer = _first_order(stages, norm, tolerance, deadline, resume, engine == "closed form", device)
     details = {"solver": engine, "choice": choice, "mode": mode, "seconds_search": time.monotonic() - began}
@@ -88,7 +90,7 @@ def choose(stages: Sequence[Form], norm: str) -> tuple[Engine, str]:
     if len(stages) > 1 or not stages[0].is_dense:
         return "first order", f"first order: {neurons} multipliers over frequencies, about {_duration(first)}"
     order = stages[0].sizes[0] + neurons
-    if order > _INTERIOR_ORDER:
+    if order > INTERIOR_ORDER:
         return "first order", f"first order: {neurons} neurons, about {_duration(first)}; too many for interior point"
     second = cost.seconds(program(stages[0], norm))
     if second < first:
@@ -105,7 +107,7 @@ def engine_seconds(stages: Sequence[Form], norm: str, engine: Engine) -> float:
         return first_order_cost.sweep(stages)
     order = stages[0].sizes[0] + stages[0].neurons
     by_ascent = first_order_cost.search(stages)
-    if engine == "first order" or len(stages) > 1 or not stages[0].is_dense or order > _INTERIOR_ORDER:
+    if engine == "first order" or len(stages) > 1 or not stages[0].is_dense or order > INTERIOR_ORDER:
         return by_ascent
     by_interior_point = cost.seconds(program(stages[0], norm))
     return by_interior_point if engine == "interior point" else min(by_ascent, by_interior_point)
@@ -143,16 +145,33 @@ def norm_of(norm: str) -> Norm:
 
 def _interior_point(form: Form, norm: str, mode: Mode, tolerance: float, deadline: float | None) -> Offer:
     from certlip.solvers.interior_point import solve
-    from certlip.solvers.start import feasible_start
 
     problem = program(form, norm)
     found = solve(problem, mode=mode, tolerance=tolerance, deadline=deadline, want_primal=True)
-    inside = dict(zip(("metric", "multipliers"), feasible_start(problem), strict=True))
     details: dict[str, Any] = {"status": found.status, "iterations": found.iterations, "least": 0.0}
     if found.primal is not None and found.primal.size:
         ends = np.cumsum([0, *form.sizes[:-1]])
         signals = [found.primal[None, start:stop] for start, stop in pairwise(ends)]
         details["least"] = least_bound([form], norm, [signals])
+    return _proposed(problem, found, details)
+
+
+def _conic(form: Form, norm: str, mode: Mode, deadline: float | None) -> Offer:
+    from certlip.solvers.conic import available, solve
+
+    usable, reason = {name: (works, reason) for name, works, reason in available()}["MOSEK"]
+    solver, remark = ("MOSEK", "") if usable else ("CLARABEL", f"MOSEK was passed over: {reason}")
+    problem = program(form, norm)
+    found = solve(problem, mode=mode, solver=solver, deadline=deadline)
+    gap = max(0.0, 1.0 - (1.0 - found.gap) ** 0.5)
+    details = {"status": found.status, "iterations": found.iterations, "estimated_gap": gap}
+    return _proposed(problem, found, {**details, "solver": f"cvxpy with {solver}", "remark": remark})
+
+
+def _proposed(problem: Program, found: Proposal, details: Mapping[str, Any]) -> Offer:
+    from certlip.solvers.start import feasible_start
+
+    inside = dict(zip(("metric", "multipliers"), feasible_start(problem), strict=True))
     return Offer({"metric": found.metric, "multipliers": found.multipliers}, inside, details)
 
 

@@ -49,7 +49,10 @@ class Ascent:
         vectors = self._network(self._stages)
         shapes = [[part.shape for part in stage] for stage in vectors.parts(vectors.start())]
         fits = [[part.shape for part in stage] for stage in resume] == shapes
-        start = torch.cat([part.flatten() for stage in resume for part in stage]) if fits else None
+        start = vectors.start()
+        if fits:
+            known = torch.cat([part.flatten() for stage in resume for part in stage])
+            start = min(start, known, key=lambda point: float(vectors.loss(point)[0]))
         self._follow(vectors, start)
         self.steps, self.settled = 0, False
 
@@ -69,7 +72,9 @@ class Ascent:
 
     def directions(self) -> tuple[tuple[Tensor, ...], ...]:
         """Where the signals point now, by stage and group; empty while frequencies are left out."""
-        return tuple(tuple(stage) for stage in self._vectors.parts(self._climb.point)) if self._kept is None else ()
+        if self._kept is not None:
+            return ()
+        return tuple(tuple(stage) for stage in self._vectors.directions(self._climb.point))
 
     def signals(self, point: Multipliers) -> tuple[tuple[np.ndarray, ...], ...]:
         """The signals on all frequencies, zero on those left out."""

@@ -58,11 +58,6 @@ class Witnesses:
     resume: tuple[tuple[Tensor, ...], ...] = ()
     signals: tuple[tuple[Array, ...], ...] = ()
 
-    @property
-    def gap(self) -> float:
-        """Relative distance of the bounds themselves (not of their squares)."""
-        return 1.0 - (max(self.lower, 0.0) / self.objective) ** 0.5 if self.objective > 0 else 0.0
-
 
 class Search:
     """One search: the networks on all frequencies, the best multipliers and the best lower value so far."""

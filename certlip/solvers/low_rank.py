@@ -79,6 +79,14 @@ class VectorNetwork:
             pieces.append([next(remaining) for _ in range(network.hidden + 1)])
         return pieces
 
+    def directions(self, parameter: Tensor) -> list[list[Tensor]]:
+        """`parts` of length one. Lengths do not matter but to the steps: they grow with each, and slow down the next."""
+        stages = zip(self.parts(parameter), self.networks, self._entries, strict=True)
+        return [
+            [part / _norm(classes, part) for part, classes in zip(parts, (entry, *network.classes), strict=True)]
+            for parts, network, entry in stages
+        ]
+
     def _draw(self, seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
 

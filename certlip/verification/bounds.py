@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -19,7 +20,9 @@ from certlip.proofs.neuron_form import neuron_form
 from certlip.properties import Output, select
 from certlip.properties.outputs import ALL
 
-_OWN_SECONDS = 5.0  # a pair gets a semidefinite program of its own where it takes less than this
+_OWN_SECONDS = 5.0  # a pair gets a semidefinite program of its own where it takes less than this ...
+_QUICK_SECONDS = 0.5  # ... and where it takes more than this, no digits beyond ...
+_SHOWN_GAP = 1e-4  # ... the relative gap that a radius shows: they take half of the time
 
 
 class BoundTable:
@@ -78,9 +81,11 @@ class BoundTable:
         graph = self._select(output)
         is_one_of_many = output.kind in ("pair", "logit") and self._graph.output_size > 2
         if isinstance(certifier, LipSDP) and not certifier.is_reference and is_one_of_many:
-            fits = certifier.supports(graph, self.norm) is None
-            if fits and certifier.seconds(graph, self.norm) > _OWN_SECONDS:
+            expected = certifier.seconds(graph, self.norm) if certifier.supports(graph, self.norm) is None else 0.0
+            if expected > _OWN_SECONDS:
                 return self._from_shared(certifier, graph, output, deadline)
+            if expected > _QUICK_SECONDS:
+                certifier = replace(certifier, tolerance=max(certifier.tolerance, _SHOWN_GAP))
         near = self._near.get(certifier.name)
         bound = run(certifier, graph, output, self.norm, deadline, self._patient, near)
         if bound.resume is not None:
@@ -114,7 +119,7 @@ class BoundTable:
             shared = self._shared.witness(row, (neuron_form(graph),), self.norm)
         except (ArithmeticError, ValueError):
             return None
-        kept = {key: whole.details[key] for key in ("status", "gap") if _cut_short(whole) and key in whole.details}
+        kept = {"status": whole.details["status"]} if _cut_short(whole) else {}
         return Witness(shared.arrays, {**shared.details, **kept})
 
     def _select(self, output: Output) -> Graph:

@@ -25,10 +25,10 @@ def test_memory_is_not_exceeded_and_not_exaggerated(sizes):
 
 def test_too_little_memory_is_said_before_anything_is_allocated():
     problem = random_chain(0, (10, 400, 400, 5))
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(MemoryError, match=r"needs about 0\.089 GB"):
         interior_point.solve(problem, memory_limit=1e6)
-    assert time.monotonic() - began < 0.1
+    assert time.process_time() - began < 0.1
     small = random_chain(0, (2, 3, 2))
     assert interior_point.solve(small, memory_limit=memory(small)).status == "solved"
 
