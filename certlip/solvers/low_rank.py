@@ -80,7 +80,7 @@ class VectorNetwork:
         return pieces
 
     def directions(self, parameter: Tensor) -> list[list[Tensor]]:
-        """`parts` of length one. Lengths do not matter but to the steps: they grow with each, and slow down the next."""
+        """`parts` of length one. Lengths matter to the steps alone: each makes them grow, and the next ones slower."""
         stages = zip(self.parts(parameter), self.networks, self._entries, strict=True)
         return [
             [part / _norm(classes, part) for part, classes in zip(parts, (entry, *network.classes), strict=True)]

@@ -68,7 +68,7 @@ class Verifier:
 
     def _open(self, index: int, x: Array, target) -> tuple[SampleResult, Array, list[tuple[int, Output]]]:
         """The result of a sample before any bound, its margins, and which bound each margin is held against: none for
-        a misclassified sample, and for one whose outputs overflow, about which nothing can be said."""
+        a misclassified sample, and for one whose outputs overflow or tie, about which nothing can be said."""
         tolerance = self.question.tolerance
         if tolerance is not None:
             value = self.scores(x[None]).reshape(-1).tolist()
@@ -92,7 +92,13 @@ class Verifier:
         if self.question.level == "deployed" and winner == label:
             margins = self._grader.reduced(margins, x, label)
         if winner != label:
-            return SampleResult(index, label, winner, Status.MISCLASSIFIED, margin, 0.0, "prediction", 0.0), margins, []
+            ahead = label_margins(outputs, winner)
+            if (ahead[label] if ahead.size > 1 else ahead[0]) > 0:
+                lost = SampleResult(index, label, winner, Status.MISCLASSIFIED, margin, 0.0, "prediction", 0.0)
+            else:
+                note = f"rounding does not tell the scores of the classes {label} and {winner} apart here"
+                lost = SampleResult(index, label, winner, Status.UNKNOWN, margin, 0.0, "", 0.0, note=note)
+            return lost, margins, []
         return SampleResult(index, label, winner, Status.UNKNOWN, margin, 0.0, "", 0.0), margins, self.rivals(label)
 
     def _resolve(self, blank: SampleResult, margins, rivals, x: Array, deadline: float | None) -> SampleResult:
