@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -22,11 +23,13 @@ from certlip.lipschitz.sampled import LowerBound, sampled_lower
 from certlip.proofs.ranges import Region
 from certlip.properties import Output, select
 from certlip.properties.outputs import ALL
-from certlip.report.results import BoundReport, VerifyReport
+from certlip.report.results import BoundReport, OutputsReport, VerifyReport
 from certlip.verification import Question, SampleResult, Verifier, verify_samples
 from certlip.verification.amount import exact_amount, exact_interval, seconds
+from certlip.verification.bounds import BoundTable
 from certlip.verification.certify import Recorder
 from certlip.verification.dataset import Dataset, default_data, make_dataset, read_dataset, read_sample
+from certlip.verification.each_output import outputs_named, refine_each
 
 _SAMPLING, _SAMPLING_SHARE = 1.0, 0.2
 """Seconds for the search for steep slopes, and the largest share of the timeout."""
@@ -42,6 +45,7 @@ def as_model(source: Any, **options: Any) -> Model:
     return source if isinstance(source, Model) else load(source, **options)
 
 
+@overload
 def bound(
     model: Any,
     *,
@@ -54,7 +58,35 @@ def bound(
     eps: str | float | Fraction | None = None,
     compare: bool = False,
     progress: Callable[[str], None] = silent,
-) -> BoundReport:
+) -> BoundReport: ...
+
+
+@overload
+def bound(
+    model: Any,
+    *,
+    norm: str = "l2",
+    output: Literal["pairs", "logits"],
+    method: str = "auto",
+    timeout: float | None = 60.0,
+    certificate: str | Path | None = None,
+    progress: Callable[[str], None] = silent,
+) -> OutputsReport: ...
+
+
+def bound(
+    model: Any,
+    *,
+    norm: str = "l2",
+    output: Output | Literal["pairs", "logits"] = ALL,
+    method: str = "auto",
+    timeout: float | None = 60.0,
+    certificate: str | Path | None = None,
+    around: Any = None,
+    eps: str | float | Fraction | None = None,
+    compare: bool = False,
+    progress: Callable[[str], None] = silent,
+) -> BoundReport | OutputsReport:
     """Proved L with |f(x) - f(y)| <= L |x - y| for all x, y, in the given norm on both sides.
 
     model: a path, a torch module with `load`'s options already applied (a Model), or a Model. norm: "l2" or "linf".
@@ -63,10 +95,18 @@ def bound(
     around, eps: the report's `local` bound holds for x, y within `eps` of a sample, in the same norm: an array of the
     input's shape, or "FILE" or "FILE:I" for sample I (the first) of a data file.
     certificate: where to write the record of the best bound, the local one if asked for; a name that ends in `.certlip`
-    makes a bundle with its arrays. compare: run every method,
-    references included. The report's `lower` and `local_lower` are proved slopes between sampled points, found in the
-    last second or fifth of the time. Raises CertlipError.
+    makes a bundle with its arrays. compare: run every method, references included. The report's `lower` and
+    `local_lower` are proved slopes between sampled points, found in the last second or fifth of the time.
+
+    output "pairs" (every f_i - f_j with i < j) or "logits" (every output): an `OutputsReport` with a bound on each of
+    them, for which searches share their work, and a slope of the one with the largest bound. A certificate for each is
+    written into the folder or bundle that `certificate` names; `around`, `eps` and `compare` are for one output only.
+    Raises CertlipError.
     """
+    if isinstance(output, str):
+        if compare or around is not None or eps is not None:
+            raise UsageError("`around`, `eps` and `compare` are for one output; leave them out, or choose an Output")
+        return _bound_each(as_model(model), output, norm, method, timeout, certificate, progress)
     limit = seconds(timeout, "the timeout")
     if compare and method != "auto":
         raise UsageError("a comparison runs every method; leave `method` out")
@@ -76,8 +116,7 @@ def bound(
     options = {"method": method, "timeout": timeout}
     recorder = None if path is None else Recorder(loaded, path if path.suffix == SUFFIX else path.parent, options)
     began = time.monotonic()
-    sampling = _SAMPLING if limit is None else min(_SAMPLING, _SAMPLING_SHARE * limit)
-    limit = None if limit is None else limit - sampling
+    limit, sampling = _shares(limit)
     deadline = None if limit is None else began + limit
     local = None
     if region is not None:
@@ -95,6 +134,42 @@ def bound(
         with recorder:
             recorder.bound(proved, None if path.suffix == SUFFIX else path.name)
     return report
+
+
+def _bound_each(
+    model: Model,
+    name: str,
+    norm: str,
+    method: str,
+    timeout: float | None,
+    certificate: str | Path | None,
+    progress: Callable[[str], None],
+) -> OutputsReport:
+    """Bounds on all the outputs that `name` stands for; what is proved by the deadline counts."""
+    limit, sampling = _shares(seconds(timeout, "the timeout"))
+    if norm not in NORMS:
+        raise UsageError(f"unknown norm {norm!r}; choose l2 or linf")
+    outputs = outputs_named(name, model.graph.output_size)
+    table = BoundTable(model.graph, norm, method, progress)
+    place = None if certificate is None else _certificate_place(Path(certificate))
+    recorder = None if place is None else Recorder(model, place, {"method": method, "timeout": timeout})
+    refine_each(table, outputs, None if limit is None else time.monotonic() + limit)
+    unfinished = tuple(output for output in outputs if not table.is_complete(output))
+    report = OutputsReport(model, name, tuple(outputs), tuple(table.all()), unfinished)
+    if report.largest is not None:
+        progress(f"sampled slopes: {report.largest.output}")
+        report = replace(report, lower=_slopes(model, report.largest.output, norm, None, sampling)[0])
+    if recorder is not None and report.best:
+        with recorder:
+            for proved in report.best.values():
+                recorder.bound(proved)
+    return report
+
+
+def _shares(limit: float | None) -> tuple[float | None, float]:
+    """Seconds for bounds and seconds for slopes."""
+    sampling = _SAMPLING if limit is None else min(_SAMPLING, _SAMPLING_SHARE * limit)
+    return None if limit is None else limit - sampling, sampling
 
 
 def _slopes(
@@ -142,6 +217,15 @@ def _certificate_file(path: Path, model: Model) -> Path:
         raise UsageError(f"{path} is a folder; name a file for the certificate, like {path / 'bound.json'}")
     if model.path is not None and path.exists() and path.samefile(model.path):
         raise UsageError(f"{path} is the model itself; name another file for the certificate")
+    if path.parent.suffix == SUFFIX:
+        raise UsageError(f"{path.parent} is a bundle, not a folder; name the bundle itself, or a file beside it")
+    return path
+
+
+def _certificate_place(path: Path) -> Path:
+    """A folder or a bundle for many certificates."""
+    if path.suffix not in ("", SUFFIX) and not path.is_dir():
+        raise UsageError(f"{path} names one certificate, but each output has its own; name a folder or a {SUFFIX} file")
     return path
 
 

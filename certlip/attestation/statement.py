@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from certlip.certificate.claims import REAL
-from certlip.certificate.grammar import array_of, digest, fields, nested, one_of, require, text
+from certlip.certificate.claims import KINDS, REAL
+from certlip.certificate.grammar import array_of, digest, fields, integer, nested, one_of, require, text
 from certlip.certificate.record import MAX_TEXT, decode
 from certlip.check.levels import LEVELS
 from certlip.errors import CertificateRejected, UsageError
@@ -62,6 +63,7 @@ _STATEMENT = fields(
             {
                 "verdict": one_of("accepted"),
                 "level": _level,
+                "claims": fields(dict.fromkeys(KINDS, integer())),
                 "checker": fields({"name": one_of("certlip"), "version": _name, "exact": _boolean}),
                 "certificates": array_of(
                     fields({"digest": _sha256, "statement": _object, "semantics": _object, "level": _level})
@@ -103,11 +105,25 @@ class Attestation:
         """The weakest level among the claims."""
         return min((claim.level for claim in self.certificates), key=LEVELS.index)
 
+    @property
+    def claims(self) -> dict[str, int]:
+        """How many claims there are of each kind, of those that are not there too: an accepted falsification is proof
+        that the model fails."""
+        return _counted(claim.statement for claim in self.certificates)
+
+    @property
+    def in_short(self) -> str:
+        """How many claims of which kind, like "3 claims (2 robustness, 1 falsification)"."""
+        count = len(self.certificates)
+        kinds = ", ".join(f"{number} {kind}" for kind, number in self.claims.items() if number)
+        return f"{count} claim{'s' * (count != 1)} ({kinds})"
+
     def to_json(self) -> str:
         """The statement as canonical JSON and a newline. Raises UsageError where it would be too long to read back."""
         predicate: dict[str, Any] = {
             "verdict": "accepted",
             "level": self.level,
+            "claims": self.claims,
             "checker": {"name": "certlip", "version": self.version, "exact": self.exact},
             "certificates": [
                 {"digest": {"sha256": claim.digest}, "statement": dict(claim.statement),
@@ -178,12 +194,21 @@ def _validate(data: Any) -> None:
     require(bool(data["subject"]) and bool(claims), "it is about nothing")
     digests = [claim["digest"]["sha256"] for claim in claims]
     require(digests == sorted(set(digests)), "its claims are not in order, or one stands there twice")
+    for claim in claims:
+        require(claim["statement"].get("kind") in KINDS, "it holds a claim of an unknown kind")
+    counted = _counted(claim["statement"] for claim in claims)
+    require(predicate["claims"] == counted, "its numbers of claims are not those of the claims in it")
     own = "exact" if predicate["checker"]["exact"] else "float"
     for claim in claims:
         level = own if canonical(claim["semantics"]) == canonical(REAL) else "deployed"
         require(claim["level"] == level, f"a claim of level {level} is called {claim['level']}")
     weakest = min((claim["level"] for claim in claims), key=LEVELS.index)
     require(predicate["level"] == weakest, f"its level is {weakest}, not {predicate['level']}")
+
+
+def _counted(statements: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    kinds = Counter(statement["kind"] for statement in statements)
+    return {kind: kinds[kind] for kind in KINDS}
 
 
 def time_text(seconds: int) -> str:

@@ -12,7 +12,8 @@ import numpy as np
 from certlip.errors import CertificateRejected
 from certlip.rigor.rounding import Array
 
-MAX_ARRAY_BYTES = 2**30
+MAX_ARRAY_BYTES = 2**28
+"""Largest array, as a file and in binary64."""
 
 # The header that `array_bytes` writes, and no other.
 _HEAD = re.compile(
@@ -35,7 +36,7 @@ def array_digest(array: np.ndarray) -> str:
 
 
 def decode_array(data: bytes, digest: str) -> Array:
-    """The binary64 form of an array from its file. Raises CertificateRejected unless the file is exactly it."""
+    """The binary64 form of an array from its file, read only. Raises CertificateRejected unless the file is it."""
     if sha256(data).hexdigest() != digest:
         raise CertificateRejected(f"the array {digest[:12]}... was altered: its digest does not match its name")
     head = _HEAD.match(data)
@@ -43,8 +44,12 @@ def decode_array(data: bytes, digest: str) -> Array:
         raise CertificateRejected(
             f"the array {digest[:12]}... is not a plain file of little-endian floats in C order"
         )
-    body, dtype = data[head.end() :], np.dtype(head["dtype"].decode())
+    dtype, length = np.dtype(head["dtype"].decode()), len(data) - head.end()
     shape = tuple(int(n) for n in head["shape"].decode().split(",") if n.strip())
-    if dtype.itemsize * prod(max(n, 1) for n in shape) > MAX_ARRAY_BYTES or dtype.itemsize * prod(shape) != len(body):
+    if 8 * prod(max(n, 1) for n in shape) > MAX_ARRAY_BYTES:
+        raise CertificateRejected(f"the array {digest[:12]}... of shape {shape} is larger than certlip reads")
+    if dtype.itemsize * prod(shape) != length:
         raise CertificateRejected(f"the array {digest[:12]}... does not hold the {shape} entries that it announces")
-    return np.frombuffer(body, dtype).reshape(shape).astype(np.float64)
+    array = np.frombuffer(data, dtype, offset=head.end()).reshape(shape).astype(np.float64, copy=False)
+    array.flags.writeable = False  # it is shared by all who ask the store for it
+    return array

@@ -20,6 +20,7 @@ from certlip.certificate.folder import write_atomically
 from certlip.certificate.record import MAX_TEXT
 from certlip.certificate.store import MAX_MODEL_BYTES, RECORD_NAME, Store, Writer
 from certlip.errors import CertificateRejected, UsageError
+from certlip.regular_files import open_regular
 
 SUFFIX = ".certlip"
 MAX_MEMBERS = 65534
@@ -35,6 +36,7 @@ _LIMITS = (
 _END = struct.Struct("<4s4H2LH")
 _ENTRY = 46 + 204 + 64  # the fixed part of a directory entry, the longest name, and what other tools add
 _FLAGS = 0x0002 | 0x0004 | 0x0008 | 0x0800  # effort of the compressor, sizes after the data, names in UTF-8
+_AGAIN = "copy it again, or make it again with --certificates"
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -45,13 +47,12 @@ class Bundle(Store):
         super().__init__(path)
         self._members: dict[str, zipfile.ZipInfo] = {}
         try:
-            size = path.stat().st_size
+            self._stream, size = open_regular(path)
             if size > MAX_BYTES:
-                raise CertificateRejected(f"{path} is larger than certlip reads")
-            with path.open("rb") as stream:
-                stream.seek(max(0, size - _END.size - 20))
-                count = _announced(stream.read(), path)
-            self._archive = zipfile.ZipFile(path)
+                raise CertificateRejected(f"{path} is larger than certlip reads; write a folder instead")
+            self._stream.seek(max(0, size - _END.size - 20))
+            count = _announced(self._stream.read(_END.size + 20), path)
+            self._archive = zipfile.ZipFile(self._stream)
             entries = self._archive.infolist()
         except CertificateRejected:
             raise
@@ -60,9 +61,9 @@ class Bundle(Store):
         except Exception as error:  # zipfile raises half a dozen unrelated types for damaged bytes
             raise CertificateRejected(f"{path} is not a complete bundle ({error}); copy it again") from error
         if len(entries) != count:
-            raise CertificateRejected(f"{path} does not hold the {count} members that it announces")
+            raise CertificateRejected(f"{path} does not hold the {count} members that it announces; {_AGAIN}")
         if sum(entry.file_size for entry in entries) > MAX_TOTAL:
-            raise CertificateRejected(f"{path} unpacks to more than certlip reads")
+            raise CertificateRejected(f"{path} unpacks to more than certlip reads; write a folder instead")
         for entry in entries:
             _require_member(entry, path)
             if entry.filename in self._members:
@@ -91,12 +92,14 @@ class Bundle(Store):
 def _announced(tail: bytes, path: Path) -> int:
     """The number of members, from the end of an archive that is one file of a bounded number of them."""
     if len(tail) < _END.size:
-        raise CertificateRejected(f"{path} is not a bundle, or is truncated")
+        raise CertificateRejected(f"{path} is not a bundle, or is truncated; {_AGAIN}")
     magic, disk, first, here, count, size, start, comment = _END.unpack(tail[-_END.size :])
     whole = magic == b"PK\x05\x06" and disk == first == 0 and here == count <= MAX_MEMBERS and comment == 0
     extended = tail[:4] == b"PK\x06\x07" or 0xFFFFFFFF in (size, start)
     if not whole or extended or size > count * _ENTRY:
-        raise CertificateRejected(f"{path} is not a bundle of at most {MAX_MEMBERS} members, or is truncated")
+        raise CertificateRejected(
+            f"{path} is not a bundle as certlip writes it, of at most {MAX_MEMBERS} members, or is truncated; {_AGAIN}"
+        )
     return count
 
 

@@ -79,7 +79,8 @@ def require_claim(data: Mapping[str, Any]) -> None:
         _deployed(semantics)
     if kind == "falsification":
         require(("label" in statement) != ("tolerance" in statement), "a falsification is of a label or of a tolerance")
-    if kind == "lipschitz" or (kind == "tolerance" and "center" not in statement["set"]):
-        require(semantics == REAL, f"a {kind} claim about all inputs is made for real arithmetic only")
+    if kind == "lipschitz":
+        require(semantics == REAL, "a Lipschitz bound is about real arithmetic only")
     if kind == "tolerance" and "center" not in statement["set"]:
+        require(semantics == REAL, "a tolerance between any two inputs is claimed for real arithmetic only")
         require("clip" not in statement["set"], "a set without a center has no clip")

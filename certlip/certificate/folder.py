@@ -8,6 +8,7 @@ from pathlib import Path
 
 from certlip.certificate.store import Store, Writer
 from certlip.errors import CertificateRejected, UsageError
+from certlip.regular_files import TooLarge, read_regular
 
 
 class Folder(Store):
@@ -19,9 +20,9 @@ class Folder(Store):
     def data(self, name: str, limit: int) -> bytes:
         file = self.path / name
         try:
-            if file.stat().st_size > limit:
-                raise CertificateRejected(f"{file} is larger than certlip reads")
-            return file.read_bytes()
+            return read_regular(file, limit)
+        except TooLarge as error:
+            raise CertificateRejected(f"{file} is larger than certlip reads") from error
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "its name is no name of a file"
             raise CertificateRejected(f"{file} cannot be read: {reason}; keep what belongs together") from error

@@ -20,6 +20,7 @@ from certlip.rigor.rounding import Array
 
 MAX_MODEL_BYTES = 2**31
 _KEPT = 256
+_KEPT_BYTES = MAX_ARRAY_BYTES
 RECORD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}\.json")
 
 
@@ -40,6 +41,7 @@ class Store(ABC):
         self._index: dict[str, str] | None = None
         self._lemmas: set[str] = set()
         self._recent: dict[str, Certificate] = {}
+        self._arrays: dict[str, Array] = {}
 
     @abstractmethod
     def names(self) -> list[str]:
@@ -51,16 +53,28 @@ class Store(ABC):
 
     def record(self, name: str) -> Certificate:
         """Read and validate a record. Raises CertificateRejected."""
+        data = self.data(name, MAX_TEXT)
         try:
-            return Certificate.from_json(self.data(name, MAX_TEXT).decode())
+            return Certificate.from_json(data.decode())
         except UnicodeDecodeError as error:
             raise CertificateRejected(f"{name} is not a certificate: it is not text") from error
         except CertificateRejected as error:
             raise CertificateRejected(f"{name}: {error}") from error
 
     def array(self, digest: str) -> Array:
-        """The binary64 form of the array with this digest. Raises CertificateRejected unless the file is exactly it."""
-        return decode_array(self.data(array_name(digest), MAX_ARRAY_BYTES), digest)
+        """The binary64 form of the array with this digest, read only. The last ones are kept: many claims share one.
+
+        Raises CertificateRejected unless the file is exactly it.
+        """
+        if digest not in self._arrays:
+            array = decode_array(self.data(array_name(digest), MAX_ARRAY_BYTES), digest)
+            while self._arrays and (len(self._arrays) >= _KEPT or self._kept_bytes() + array.nbytes > _KEPT_BYTES):
+                self._arrays.pop(next(iter(self._arrays)))
+            self._arrays[digest] = array
+        return self._arrays[digest]
+
+    def _kept_bytes(self) -> int:
+        return sum(array.nbytes for array in self._arrays.values())
 
     def find(self, digest: str) -> Certificate | None:
         """The record with this digest, None if there is none. The last ones are kept: many claims share a bound."""

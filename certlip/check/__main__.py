@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from certlip.check import LEVELS, Checker, records
-from certlip.check.report import findings_json, summary
+from certlip.check import LEVELS, Checker, Finding, records
+from certlip.check.report import findings_json, summary, told
 from certlip.errors import UsageError
+
+INTERRUPTED, CLOSED_PIPE = 130, 141
 
 
 def main() -> int:
@@ -28,14 +33,34 @@ def main() -> int:
     if missing:
         parser.error(f"there is no model {missing[0]}; check the path")
     checker = Checker(options.model, options.exact, options.level)
-    findings = []
-    for store, name in entries:
-        findings.append(checker.check_record(store, name))
+    findings: list[Finding] = []
+
+    def checked() -> Iterator[Finding]:
+        for store, name in entries:
+            findings.append(checker.check_record(store, name))
+            yield findings[-1]
+
+    for line in told(checked()):
         if not options.json:
-            sys.stdout.write(f"{findings[-1]!r}\n")
+            sys.stdout.write(f"{line}\n")
     sys.stdout.write((json.dumps(findings_json(findings), indent=1) if options.json else summary(findings)) + "\n")
     return 0 if all(finding.accepted for finding in findings) else 5
 
 
+def run() -> int:
+    """The exit code; an interruption and a reader who went away are no defects, and leave no trace on stderr."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show ends no run
+    try:
+        code = main()
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the interpreter's own last flush
+        return CLOSED_PIPE
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

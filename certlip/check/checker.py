@@ -22,7 +22,7 @@ believed:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -40,7 +40,7 @@ from certlip.proofs.counterexample import is_within
 from certlip.proofs.exact_values import exact_output_ball
 from certlip.proofs.neuron_form import NoNeuronForm
 from certlip.proofs.ranges import Region
-from certlip.properties.numbers import text_up
+from certlip.properties.numbers import short_down, short_up, text_up
 from certlip.properties.outputs import ALL, chosen, scores, select
 from certlip.rigor.exact_numbers import NotExact
 from certlip.rigor.rounding import Array, Precision
@@ -90,7 +90,8 @@ class Checker:
         except (CertlipError, NoNeuronForm) as error:
             return Finding(path, False, _one_line(str(error)))
         except NotExact as error:
-            return Finding(path, False, _one_line(f"there is no proof in exact arithmetic: {error}"))
+            reason = f"there is no proof in exact arithmetic: {error}; check it without --exact"
+            return Finding(path, False, _one_line(reason))
         except MemoryError:
             return Finding(path, False, "there is not enough memory to check this claim; use a larger machine")
         except Exception as error:  # whatever a crafted model sets off, it proves nothing
@@ -101,32 +102,37 @@ class Checker:
         level = "deployed" if certificate.is_deployed else "exact" if self._exact else "float"
         is_lemma = certificate.kind == "lipschitz" and store.is_lemma(certificate.digest)
         if not reaches(level, self._level) and not is_lemma:
-            raise CertificateRejected(f"the claim is of level {level}, less than {self._level}")
+            remedy = "make it with `certlip verify` or `radius` and --level deployed"
+            if certificate.kind == "lipschitz":
+                remedy = "a Lipschitz bound is about real arithmetic, so check it at another level"
+            raise CertificateRejected(f"the claim is of level {level}, less than {self._level}; {remedy}")
         return level
 
     def _prove(self, certificate: Certificate, store: Store) -> str:
         """The claim in words, once it is proved."""
-        network = self._models.network(certificate.model, store)
+        network = self._models.network(certificate, store)
         statement, semantics = certificate.statement, certificate.semantics
         precision = execution_class(semantics, network) if certificate.is_deployed else None
         where = "" if precision is None else f" in every execution of the class {precision.name}"
         if certificate.kind == "lipschitz":
             value = text_up(self._lemmas.prove(certificate, store))
-            near = _within(statement["set"]) if "set" in statement else ""
+            near = _inside(statement["set"]) if "set" in statement else ""
             return f"|Df| <= {value} |Dx| in {statement['norm']} for {output_of(certificate)}{near}"
         if certificate.kind in ("robustness", "radius"):
             self._class(certificate, network, store, precision)
             if certificate.kind == "radius":
-                near = f"at every {statement['norm']} distance below {statement['radius']} of a point"
+                radius = short_down(rational(statement["radius"]))
+                near = f"at every {statement['norm']} distance below {radius} of a point"
                 return f"label {statement['label']} holds {near}{where}"
-            return f"label {statement['label']} holds{_within(statement['set'])}{where}"
+            return f"label {statement['label']} holds{_inside(statement['set'])}{where}"
         if certificate.kind == "tolerance":
             self._tolerance(certificate, network, store, precision)
-            apart = f"within {statement['set']['norm']} distance {statement['set']['eps']} of each other"
-            near = _within(statement["set"]) if "center" in statement["set"] else f" {apart}"
-            return f"outputs move by at most {statement['tolerance']}{near}{where}"
+            eps, most = short_down(rational(statement["set"]["eps"])), short_up(rational(statement["tolerance"]))
+            apart = f"within {statement['set']['norm']} distance {eps} of each other"
+            near = _inside(statement["set"]) if "center" in statement["set"] else f" {apart}"
+            return f"outputs move by at most {most}{near}{where}"
         self._falsification(certificate, network, store, precision)
-        return f"a counterexample{_within(statement['set'])} violates the property{where}"
+        return f"a counterexample{_within(statement['set'], short_down, short_up)} violates the property{where}"
 
     def _class(self, certificate: Certificate, network: Network, store: Store, precision: Precision | None) -> None:
         """Robustness and radius: the margin against every other class exceeds what it can lose."""
@@ -208,9 +214,16 @@ class Checker:
         return known[which]
 
 
-def _within(domain: dict) -> str:
-    clip = f", clipped to [{', '.join(domain['clip'])}]" if "clip" in domain else ""
-    return f" within {domain['norm']} distance {domain['eps']} of a point{clip}"
+def _inside(domain: dict) -> str:
+    """A set on which something holds, in words; where they round, the set gets smaller."""
+    return _within(domain, short_up, short_down)
+
+
+def _within(domain: dict, low: Callable[[Fraction], str], high: Callable[[Fraction], str]) -> str:
+    """The set; low, high: how its ends are rounded."""
+    ends = [each(rational(end)) for each, end in zip((low, high), domain.get("clip", ()), strict=False)]
+    clip = f", clipped to [{', '.join(ends)}]" if ends else ""
+    return f" within {domain['norm']} distance {high(rational(domain['eps']))} of a point{clip}"
 
 
 def _one_line(text: str) -> str:

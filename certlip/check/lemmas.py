@@ -34,7 +34,7 @@ class Lemmas:
         key = str(store.path), certificate.digest
         if key in self._proved:
             return value
-        graph = self._models.network(certificate.model, store).graph
+        graph = self._models.network(certificate, store).graph
         proved = self._value(certificate, graph, store)
         if proved is None:
             raise CertificateRejected("the witness proves no bound at all, not the claimed " + text_up(value))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx
 
+from certlip.certificate.record import Certificate
 from certlip.certificate.store import MAX_MODEL_BYTES, Store, model_name
 from certlip.errors import CertificateRejected, CertlipError, UsageError
 from certlip.graph import Graph
@@ -17,6 +18,7 @@ from certlip.onnx_reader.reader import choose_ends
 
 _SUFFIXES = (".onnx", ".onnx.gz")
 _KEPT = 8
+_RELATIVE = re.compile(r"[^/\\:\0-\x1f][^\\:\0-\x1f]{0,999}")  # neither a root, a drive nor a network share
 _ARITHMETICS = {
     onnx.TensorProto.DOUBLE: "binary64",
     onnx.TensorProto.FLOAT: "binary32",
@@ -52,7 +54,8 @@ class Models:
     """The models among files and folders, each read once; few are kept.
 
     places: files, or folders searched for .onnx and .onnx.gz files. A store, its folder and the folder above that one
-    are searched too. Models are matched by sha256, never by name.
+    are searched too and, if no place is named, the file that the record was made from (`origin`). Models are matched by
+    sha256, never by name.
     """
 
     def __init__(self, places: Iterable[Path] = ()):
@@ -60,13 +63,14 @@ class Models:
         self._networks: dict[tuple, Network] = {}
         self._known: dict[Path, tuple[str, dict[str, str]] | None] = {}
 
-    def network(self, model: Mapping[str, Any], store: Store) -> Network:
+    def network(self, certificate: Certificate, store: Store) -> Network:
         """The network that a certificate is about. Raises CertificateRejected where it is not there."""
+        model = certificate.model
         key = (model["sha256"], tuple(sorted(model["external"].items())), model["input"], model["output"])
         if key not in self._networks:
             try:
                 names = model["input"], model["output"]
-                file = self._find(model, store)
+                file = self._find(certificate, store)
                 found = network(read_graph(file, *names), file, *names)
             except UsageError as error:
                 raise CertificateRejected(f"the certificate does not fit its model: {error}") from error
@@ -80,18 +84,11 @@ class Models:
             )
         return found
 
-    def _find(self, model: Mapping[str, Any], store: Store) -> ModelFile:
+    def _find(self, certificate: Certificate, store: Store) -> ModelFile:
+        model = certificate.model
         wanted = model["sha256"], dict(model["external"])
         for path in _candidates([*self._places, store.path, store.path.parent]):
-            if path in self._known and self._known[path] != wanted:
-                continue
-            try:
-                file = read_file(path)
-            except CertlipError:
-                self._known[path] = None  # not a readable model, so not the one that is named
-                continue
-            self._known[path] = file.sha256, dict(file.external)
-            if self._known[path] == wanted:
+            if (file := self._read(path, wanted)) is not None:
                 return file
         try:
             file = parse(store.data(model_name(model["sha256"]), MAX_MODEL_BYTES))
@@ -99,15 +96,47 @@ class Models:
                 return file
         except CertlipError:
             pass  # the store holds no model, or none that can be read
+        path = None if self._places else origin(certificate, store)
+        if path is not None and (file := self._read(path, wanted)) is not None:
+            return file
         raise CertificateRejected(
             f"no model with sha256 {model['sha256'][:16]}... was found; name the file of '{model['name']}' with --model"
         )
+
+    def _read(self, path: Path, wanted: tuple[str, dict[str, str]]) -> ModelFile | None:
+        """The file if it is the one that is wanted; one known to be another is not read again."""
+        if self._known.get(path, wanted) != wanted:
+            return None
+        try:
+            file = read_file(path)
+        except CertlipError:
+            self._known[path] = None  # not a readable model, so not the one that is named
+            return None
+        self._known[path] = file.sha256, dict(file.external)
+        return file if self._known[path] == wanted else None
+
+
+def origin(certificate: Certificate, store: Store) -> Path | None:
+    """The file that the record was made from, as its provenance names it from the folder of the store.
+
+    Nobody vouches for that path: it is only one more place to look for a file with the right sha256. None unless it is
+    a relative path to a regular file that is named like a model, whatever links lead there.
+    """
+    made = certificate.provenance.get("import")
+    name = made.get("file") if isinstance(made, dict) else None
+    if not isinstance(name, str) or _RELATIVE.fullmatch(name) is None:
+        return None
+    try:
+        path = ((store.path if store.path.is_dir() else store.path.parent) / name).resolve()
+        return path if path.name.endswith(_SUFFIXES) and path.is_file() else None
+    except (OSError, RuntimeError, ValueError):  # links in a circle, names that no file can have
+        return None
 
 
 def _candidates(places: Iterable[Path]) -> Iterable[Path]:
     """Model files; a place that is neither a folder nor named like a model is still one if it was named by the user."""
     for place in places:
         if place.is_dir():
-            yield from sorted(path for path in place.iterdir() if path.name.endswith(_SUFFIXES))
+            yield from sorted(path for path in place.iterdir() if path.name.endswith(_SUFFIXES) and path.is_file())
         elif place.suffix != ".certlip":
             yield place

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from certlip.check.checker import Finding
@@ -23,3 +23,22 @@ def summary(findings: Sequence[Finding]) -> str:
     """The last line."""
     rejected = sum(not finding.accepted for finding in findings)
     return f"{len(findings)} checked, {rejected} rejected"
+
+
+def told(findings: Iterable[Finding]) -> Iterator[str]:
+    """One line for each finding as it comes; refusals for the reason of the line before are only counted."""
+    reason, more = "", 0
+    for finding in findings:
+        if not finding.accepted and finding.message == reason:
+            more += 1
+            continue
+        if more:
+            yield _alike(more)
+        reason, more = "" if finding.accepted else finding.message, 0
+        yield repr(finding)
+    if more:
+        yield _alike(more)
+
+
+def _alike(count: int) -> str:
+    return f"... {count} more refused for the same reason"

@@ -40,7 +40,8 @@ def command(
     """Attest that certificates were checked.
 
     Checks certificates, folders or bundles of them about one model and writes an in-toto Statement v1 for a signing
-    tool such as cosign: the model's sha256, each claim and the level at which it is proved. If one is rejected, nothing
+    tool such as cosign: the model's sha256, each claim and the level at which it is proved. A counterexample that is
+    accepted is a claim too, that the model fails; the statement counts the claims of each kind. If one is rejected, nothing
     is written. The time is that of SOURCE_DATE_EPOCH where this is set.
 
     `certlip check --attestation FILE` holds such a statement against model and certificates.
@@ -56,10 +57,7 @@ def command(
     with threadpool_limits(1, user_api="blas"):
         attestation = attest(paths, models, exact, level, time)
     text = attestation.to_json()
-    count = len(attestation.certificates)
-    what = (
-        f"attested {count} certificate{'s' * (count != 1)} of {attestation.subjects[0][0]}, level {attestation.level}"
-    )
+    what = f"attested {attestation.in_short} about {attestation.subjects[0][0]}, level {attestation.level}"
     if output == Path("-"):
         click.echo(text, nl=False)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from certlip.attestation import Attestation
 
 _SHOWN = 12
+_COLOURS = {"accepted": "green", "REJECTED": "red"}
 
 
 @click.command("check")
@@ -54,8 +56,8 @@ def command(
     from threadpoolctl import threadpool_limits
 
     from certlip.attestation import objections, read_attestation, steady
-    from certlip.check import Checker, records
-    from certlip.check.report import findings_json, summary
+    from certlip.check import Checker, Finding, records
+    from certlip.check.report import findings_json, summary, told
     from certlip.errors import CertificateRejected, UsageError
 
     attestation = None if statement is None else read_attestation(statement)
@@ -64,14 +66,18 @@ def command(
         if not model.exists():
             raise UsageError(f"there is no model {model}; check the path")
     checker = Checker(models, exact or (attestation is not None and attestation.exact), level)
-    findings = []
-    with threadpool_limits(1, user_api="blas"):
+    findings: list[Finding] = []
+
+    def checked() -> Iterator[Finding]:
         for store, name in entries:
-            finding = checker.check_record(store, name)
-            findings.append(finding)
+            findings.append(checker.check_record(store, name))
+            yield findings[-1]
+
+    with threadpool_limits(1, user_api="blas"):
+        for line in told(checked()):
             if not as_json:
-                word, rest = repr(finding).split(" ", 1)
-                click.echo(click.style(word, fg="green" if finding.accepted else "red") + " " + rest)
+                word, rest = line.split(" ", 1)
+                click.echo(f"{click.style(word, fg=_COLOURS.get(word))} {rest}")
     reasons = [] if attestation is None else objections(attestation, entries, findings, models)
     if as_json:
         data = findings_json(findings)
@@ -94,7 +100,7 @@ def _say(attestation: Attestation, path: Path | None, reasons: list[str]) -> Non
     if len(reasons) > _SHOWN:
         click.echo(f"... {len(reasons) - _SHOWN} more reasons; --json prints all")
     if not reasons:
-        count, when = len(attestation.certificates), f", checked {attestation.time}" if attestation.time else ""
-        text = f" [{attestation.level}] attestation {path}: {count} claim{'s' * (count != 1)} about "
+        when = f", checked {attestation.time}" if attestation.time else ""
+        text = f" [{attestation.level}] attestation {path}: {attestation.in_short} about "
         text += f"{attestation.subjects[0][0]}{when}; whether it is signed is not looked at"
         click.echo(click.style("accepted", fg="green") + one_line(text))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
+from decimal import ROUND_FLOOR
 from typing import Any
 
 from certlip.lipschitz import Bound, certifiers
 from certlip.properties.numbers import decimal_up
-from certlip.report.console import number_down, number_up, print_best, print_notes, print_table
+from certlip.report.console import gap_text, number_down, number_up, print_best, print_notes, print_table, rounded
 from certlip.report.json_form import bound_json, finite
 from certlip.report.results import BoundReport
 
@@ -17,11 +17,11 @@ def print_comparison(report: BoundReport) -> None:
     rows = [_cells(bound, _relative(bound, report)) for bound in by_tightness(report)]
     lower, best = report.lower, report.best
     if lower is not None and lower.value > 0:
-        share = "-" if best is None else f"{math.floor(1e4 * lower.value / best.value) / 1e4:.4f}"
+        share = "-" if best is None else f"{rounded(lower.value / best.value, 4, ROUND_FLOOR):.4g}"
         what = "proved between two points: no bound can be smaller"
-        rows.append(("sampled slope", number_down(lower.value), share, f"{lower.seconds:.2f}", what))
+        rows.append(("sampled slope", number_down(lower.value), share, "-", f"{lower.seconds:.2f}", what))
     print_notes(report.model)
-    print_table(("method", "bound", "relative", "seconds", "what it is"), rows)
+    print_table(("method", "bound", "relative", "gap", "seconds", "what it is"), rows)
     print_best(report)
 
 
@@ -52,8 +52,8 @@ def _relative(bound: Bound, report: BoundReport) -> float:
 def _cells(bound: Bound, relative: float) -> tuple[str, ...]:
     seconds = f"{bound.seconds:.2f}"
     if not bound.proved:
-        return bound.method, "not proved", "-", seconds, bound.note
+        return bound.method, "not proved", "-", "-", seconds, bound.note
     what = certifiers()[bound.method].summary
     if bound.details.get("status") == "deadline":
         what = f"{what}; {bound.note or 'stopped at the deadline'}"
-    return bound.method, number_up(bound.value), f"{relative:.4f}", seconds, what
+    return bound.method, number_up(bound.value), f"{relative:.4g}", gap_text(bound), seconds, what

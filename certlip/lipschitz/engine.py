@@ -19,6 +19,9 @@ NORMS = ("l2", "linf")
 _PATIENCE = 5.0
 """A method begins if it is expected to need less than this many times what is left: what it has by then counts."""
 
+_HALTED = 1e-3
+"""The gap from which a search that came to a halt is worth a word."""
+
 _GRACE = 2.0
 """A method begins if its first bound, before which it cannot stop, is expected this many seconds late at most."""
 
@@ -72,29 +75,36 @@ def run(
     """One method on a graph in normal form. patient: begin even what is expected to be cut short by far."""
     began = time.monotonic()
     reason, details = certifier.supports(graph, norm), {}
-    if reason is None and deadline is not None and certifier.cost > 1:
+    if reason is None and deadline is not None:
         left = deadline - began
-        if left <= 0:
+        if left <= 0 and certifier.cost > 1:
             reason = "the time budget was spent before this method could start"
-        elif (expected := certifier.first_seconds(graph, norm)) > left + _GRACE:
+        elif (expected := certifier.first_seconds(graph, norm)) > max(left, 0.0) + _GRACE:
             reason = f"it would need about {expected:.0f} s for a first bound, more than the {left:.2g} s left"
-        elif not patient and (expected := certifier.seconds(graph, norm)) > _PATIENCE * left:
+        elif certifier.cost > 1 and not patient and (expected := certifier.seconds(graph, norm)) > _PATIENCE * left:
             reason = f"it would need about {expected:.0f} s, far more than the {left:.0f} s left"
         details = {} if reason is None else {"status": "deadline"}
     if reason is not None:
         seconds = time.monotonic() - began
         return Bound(certifier.name, norm, output, float("inf"), False, seconds, note=reason, details=details)
     try:
-        with np.errstate(all="ignore"):  # what overflows proposes nothing; the proof decides
-            hint = () if near is None else (near,)  # certifiers of third parties need not take one
-            witness = certifier.propose(graph, norm, deadline, *hint)
+        witness = _searched(certifier, graph, norm, deadline, near)
+        if isinstance(witness, Witness):
+            return prove(certifier, graph, output, norm, witness, began)
+        note = witness
     except MemoryError as error:
         note = f"{error or 'there is not enough memory for this method'}; another method may do with less"
-        return Bound(certifier.name, norm, output, float("inf"), False, time.monotonic() - began, note=note)
-    except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:  # a search may fail, its numbers being floats
-        note = f"the search for a witness failed: {error}; another method may work"
-        return Bound(certifier.name, norm, output, float("inf"), False, time.monotonic() - began, note=note)
-    return prove(certifier, graph, output, norm, witness, began)
+    return Bound(certifier.name, norm, output, float("inf"), False, time.monotonic() - began, note=note)
+
+
+def _searched(certifier: Certifier, graph: Graph, norm: str, deadline: float | None, near: Any) -> Witness | str:
+    """A witness, or why the search found none: it may fail, its numbers being floats."""
+    hint = () if near is None else (near,)  # certifiers of third parties need not take one
+    try:
+        with np.errstate(all="ignore"):  # what overflows proposes nothing; the proof decides
+            return certifier.propose(graph, norm, deadline, *hint)
+    except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
+        return f"the search for a witness failed: {error}; another method may work"
 
 
 def prove(certifier: Certifier, graph: Graph, output: Output, norm: str, witness: Witness, began: float) -> Bound:
@@ -104,14 +114,16 @@ def prove(certifier: Certifier, graph: Graph, output: Output, norm: str, witness
     seconds = time.monotonic() - began
     details = {**witness.details, "seconds_proof": time.monotonic() - start}
     if not np.isfinite(value):
-        note = "the witness found proves no finite bound; another method or a longer timeout may"
+        note = "the witness found proves no finite bound; another method may"
         return Bound(certifier.name, norm, output, float("inf"), False, seconds, note=note, details=details)
     if "least" in details:
         details["gap"] = max(0.0, 1.0 - details["least"] / value) if value > 0 else 0.0
     note = ". ".join(str(details[key]) for key in ("choice", "remark") if details.get(key))
-    if details.get("status") == "deadline":
+    halted = details.get("status") == "stalled" and details.get("gap", 0.0) > _HALTED
+    if details.get("status") == "deadline" or halted:
         least = details.get("least")
-        note = "stopped at the deadline" + (f"; no multipliers can prove less than {least:.6g}" if least else "")
+        note = "stopped at the deadline" if not halted else "the search came to a halt"
+        note += f"; no multipliers can prove less than {least:.6g}" if least else ""
     return Bound(
         certifier.name,
         norm,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
@@ -32,6 +33,9 @@ _STEPS = (0.0, 1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 INTERIOR_ORDER = 4000
 """Inputs plus neurons up to which the interior point's dense matrices are written out."""
+
+_NEAR = 0.999
+"""An interior point that halts further than this from its proved lower value leaves the rest to the ascent."""
 
 _WRITTEN = 25.0
 """Floating-point operations, over the cube of a group's size, until the closed form is proved: three convolutions with
@@ -65,20 +69,31 @@ def propose(
     engine computes, in torch's words; what it finds is proved on the CPU all the same."""
     if mode == "layer":
         stages = [layered(form) for form in stages]
-    choice = ""
-    if engine == "auto":
-        engine, choice = choose(stages, norm)
-    began = time.monotonic()
-    if engine == "interior point":
-        offer = _interior_point(stages[0], norm, mode, tolerance, deadline)
-    elif engine == "conic":
-        offer = _conic(stages[0], norm, mode, deadline)
-    else:
-        offer = _first_order(stages, norm, tolerance, deadline, resume, engine == "closed form", device)
-    details = {"solver": engine, "choice": choice, "mode": mode, "seconds_search": time.monotonic() - began}
-    with threads_for(largest_block(stages)):
-        arrays = proved(stages, norm, offer)
-    return Witness(arrays, {**details, **offer.details}, offer.resume)
+
+    def searched(engine: Engine, choice: str) -> tuple[float, Witness]:
+        """What the engine's offer proves, and the witness that proves it."""
+        began = time.monotonic()
+        if engine == "interior point":
+            offer = _interior_point(stages[0], norm, mode, tolerance, deadline)
+        elif engine == "conic":
+            offer = _conic(stages[0], norm, mode, deadline)
+        else:
+            offer = _first_order(stages, norm, tolerance, deadline, resume, engine == "closed form", device)
+        details = {"solver": engine, "choice": choice, "mode": mode, "seconds_search": time.monotonic() - began}
+        with threads_for(largest_block(stages)):
+            value, arrays = proved(stages, norm, offer)
+        return value, Witness(arrays, {**details, **offer.details}, offer.resume)
+
+    if engine != "auto":
+        return searched(engine, "")[1]
+    chosen, choice = choose(stages, norm)
+    value, witness = searched(chosen, choice)
+    halted = chosen == "interior point" and witness.details["status"] == "stalled"
+    if halted and witness.details["least"] < _NEAR * value:
+        with suppress(ArithmeticError, ValueError):  # the second search may fail where the first one did
+            other, second = searched("first order", "first order: the interior point came to a halt")
+            return second if other < value else witness
+    return witness
 
 
 def choose(stages: Sequence[Form], norm: str) -> tuple[Engine, str]:
@@ -211,17 +226,18 @@ def _arrays(stages: Sequence[Form], found: Any, factor: float) -> dict[str, Arra
     return arrays
 
 
-def proved(stages: Sequence[Form], norm: str, offer: Offer) -> dict[str, Array]:
-    """The first step from the offer towards the interior that proves something."""
+def proved(stages: Sequence[Form], norm: str, offer: Offer) -> tuple[float, dict[str, Array]]:
+    """The first step from the offer towards the interior that proves something, and what it proves."""
     whole = [_separate(form) for form in stages]
-    arrays: dict[str, Array] = {}
+    value, arrays = float("inf"), dict(offer.arrays)
     for step in _STEPS:
         arrays = {
             name: np.maximum(array + step * (offer.inside[name] - array), 0.0) for name, array in offer.arrays.items()
         }
-        if np.isfinite(prove_stages(whole, norm, arrays)):
+        value = prove_stages(whole, norm, arrays)
+        if np.isfinite(value):
             break
-    return arrays
+    return value, arrays
 
 
 def _separate(form: Form) -> Form:

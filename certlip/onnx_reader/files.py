@@ -13,12 +13,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import inliner, numpy_helper
+from onnx import numpy_helper
 
 from certlip.errors import ModelError
+from certlip.onnx_reader.inlining import inline
+from certlip.regular_files import TooLarge, read_regular
 
 MAX_BYTES = 2**31
 """Largest model read, uncompressed and with its external files: the limit of a protobuf message."""
+
+_TOO_MUCH = f"the model's weights exceed {MAX_BYTES} bytes; certlip cannot load them"
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +44,11 @@ def read_file(path: Path) -> ModelFile:
     Raises ModelError for anything that is not a complete model.
     """
     try:
-        raw = path.read_bytes() if path.stat().st_size <= MAX_BYTES else None
+        raw = read_regular(path, MAX_BYTES)
+    except TooLarge as error:
+        raise ModelError(f"{path} is larger than {MAX_BYTES} bytes; store its weights as external data") from error
     except OSError as error:
         raise ModelError(f"cannot read the model {path}: {error.strerror}; check the path") from error
-    if raw is None:
-        raise ModelError(f"{path} is larger than {MAX_BYTES} bytes; store its weights as external data")
     if raw[:2] == b"\x1f\x8b":
         raw = _gunzip(raw, path)
     return parse(raw, path)
@@ -60,19 +64,10 @@ def parse(raw: bytes, path: Path | None = None) -> ModelFile:
         raise ModelError(f"{where} is not an ONNX file or is truncated; export or copy it again") from error
     if not proto.graph.node and not proto.graph.output:
         raise ModelError(f"{where} holds no ONNX graph; pass the .onnx file that the exporter wrote")
-    external = _load_external(proto, path)
     if proto.functions:
-        proto = _inline(proto, where)
+        proto = inline(proto, where)
+    external = _load_external(proto, path)
     return ModelFile(proto, sha256(raw).hexdigest(), external, path)
-
-
-def _inline(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
-    try:
-        return inliner.inline_local_functions(proto)
-    except Exception as error:  # onnx's C++ raises several unrelated types here
-        raise ModelError(
-            f"{where} defines functions that cannot be inlined; export it without them"
-        ) from error
 
 
 def _gunzip(raw: bytes, path: Path) -> bytes:
@@ -90,7 +85,7 @@ def _load_external(proto: onnx.ModelProto, path: Path | None) -> dict[str, str]:
     """Read external tensors into the model. Their files must lie in the model's own folder or below."""
     digests: dict[str, str] = {}
     contents: dict[str, bytes] = {}
-    budget = MAX_BYTES
+    budget = room = MAX_BYTES
     for tensor in _tensors(proto.graph):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
@@ -100,7 +95,8 @@ def _load_external(proto: onnx.ModelProto, path: Path | None) -> dict[str, str]:
             contents[name] = _read_beside(path, name, budget)
             budget -= len(contents[name])
             digests[name] = sha256(contents[name]).hexdigest()
-        tensor.raw_data = _cut(contents[name], entries, tensor.name, name)
+        tensor.raw_data = _cut(contents[name], entries, tensor.name, name, room)
+        room -= len(tensor.raw_data)
         tensor.data_location = onnx.TensorProto.DEFAULT
         del tensor.external_data[:]
     return digests
@@ -114,16 +110,16 @@ def _read_beside(path: Path | None, name: str, budget: int) -> bytes:
     if not name or not file.is_relative_to(folder):
         raise ModelError(f"the model names weights outside its own folder ({name!r}); move them beside it")
     try:
-        if file.stat().st_size > budget:
-            raise ModelError(f"the model's weights exceed {MAX_BYTES} bytes; certlip cannot load them")
-        return file.read_bytes()
+        return read_regular(file, budget)
+    except TooLarge as error:
+        raise ModelError(_TOO_MUCH) from error
     except OSError as error:
         raise ModelError(
             f"the model's weight file {name!r} cannot be read; put it beside the model"
         ) from error
 
 
-def _cut(data: bytes, entries: Mapping[str, str], tensor: str, name: str) -> bytes:
+def _cut(data: bytes, entries: Mapping[str, str], tensor: str, name: str, room: int) -> bytes:
     try:
         offset = int(entries.get("offset", "0"))
         length = int(entries.get("length", str(len(data) - offset)))
@@ -131,6 +127,8 @@ def _cut(data: bytes, entries: Mapping[str, str], tensor: str, name: str) -> byt
         raise ModelError(f"tensor '{tensor}' has a malformed external reference; export it again") from error
     if offset < 0 or length < 0 or offset + length > len(data):
         raise ModelError(f"tensor '{tensor}' reaches beyond the end of {name!r}; the file is truncated")
+    if length > room:  # tensors may share a range of the file, each takes memory of its own
+        raise ModelError(_TOO_MUCH)
     return data[offset : offset + length]
 
 
@@ -144,6 +142,8 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 
 def tensor_array(tensor: onnx.TensorProto) -> np.ndarray:
     """The numpy array of a tensor; ModelError where its bytes do not fit its shape."""
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:  # onnx itself would read any path that it names
+        raise ModelError(f"tensor '{tensor.name}' lies in another file; export the model with its weights inline")
     try:
         return numpy_helper.to_array(tensor)
     except (ValueError, TypeError, KeyError) as error:

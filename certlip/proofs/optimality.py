@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from certlip.proofs.form import Form, Index
 from certlip.rigor.ball import Ball
@@ -71,12 +72,22 @@ def _pass(form: Form, wanted: Sequence[Array], index: Index, energy: Array) -> B
         low, high = Ball.exact(a), Ball.exact(b)
         slack = (Ball.exact(z) - low * v) * (high * v - Ball.exact(z))
         least = np.asarray(down(slack.mid - np.broadcast_to(slack.rad, slack.shape)))
-        least[(z == 0) & (v.magnitude() == 0)] = 0.0  # nothing reaches this neuron: its product is exactly zero
-        if (_sums_down(least, variables, count) < 0).any():
-            return None
+        hidden = _sums_down(least, variables, count)[variables] < 0
+        if hidden.any():  # rounding hides the sign; without a signal the product is -a b v^2, or v is zero
+            if not (((a <= 0) & (b >= 0))[:, 0] | ~_is_reached(form, k))[hidden].all():
+                return None
+            z[:, hidden] = 0.0
         values.append(z)
         given.append(np.asarray(wanted[k], dtype=np.float64))
     return _image(form, form.hidden + 1, values)
+
+
+def _is_reached(form: Form, group: int) -> NDArray[np.bool_]:
+    """For each row of v_group whether anything can reach it."""
+    reached = np.zeros(form.sizes[group], dtype=np.bool_)
+    for block in form.maps[group - 1].values():
+        reached |= ((block.mid != 0) | (block.rad != 0)).any((0, 2, 3))
+    return reached
 
 
 def _within(x: Array, index: Index, energy: Array) -> Array:

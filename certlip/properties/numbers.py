@@ -11,6 +11,7 @@ _UP = Context(prec=10, rounding=ROUND_CEILING)
 _DOWN = Context(prec=10, rounding=ROUND_FLOOR)
 _LARGEST_EXPONENT = 400
 _SMALLEST = 1e-290
+_SHORT = 12
 
 
 def parse_amount(text: str, what: str) -> Fraction:
@@ -48,6 +49,22 @@ def decimal_down(value: float) -> float:
 def text_up(value: Fraction) -> str:
     """Ten digits, rounded up, of an exact number of any size."""
     return f"{_UP.divide(Decimal(value.numerator), Decimal(value.denominator)).normalize(_UP):g}"
+
+
+def text_down(value: Fraction) -> str:
+    """Ten digits, rounded down, of an exact number of any size."""
+    opposite = text_up(-value)
+    return opposite[1:] if opposite.startswith("-") else f"-{opposite}" if value else opposite
+
+
+def short_up(value: Fraction) -> str:
+    """The number itself where that is short, else ten digits, rounded up."""
+    return str(value) if len(str(value)) <= _SHORT else text_up(value)
+
+
+def short_down(value: Fraction) -> str:
+    """The number itself where that is short, else ten digits, rounded down."""
+    return str(value) if len(str(value)) <= _SHORT else text_down(value)
 
 
 def _rounded(value: float, context: Context) -> float:

@@ -14,7 +14,7 @@ from rich.table import Column, Table
 
 from certlip.properties.numbers import decimal_down, decimal_up
 from certlip.report.exact import amount
-from certlip.report.json_form import levels, quantiles, relative_gap
+from certlip.report.json_form import levels, quantiles, relative_gap, search_gap
 from certlip.report.text import one_line
 
 if TYPE_CHECKING:
@@ -87,13 +87,12 @@ def model_line(model: Model) -> str:
 
 def print_bounds(report: BoundReport) -> None:
     print_notes(report.model)
-    table = _table("method", "norm", "output", "Lipschitz bound", "seconds", "status")
+    table = _table("method", "norm", "output", "Lipschitz bound", "gap", "seconds", "status")
     for bound in report.bounds:
         mark = "[green]proved[/]" if bound.proved else "[yellow]not available[/]"
         remark = mark if not bound.note else f"{mark}: {_plain(bound.note)}"
-        table.add_row(
-            bound.method, bound.norm, str(bound.output), number_up(bound.value), f"{bound.seconds:.2f}", remark
-        )
+        numbers = number_up(bound.value), gap_text(bound), f"{bound.seconds:.2f}"
+        table.add_row(bound.method, bound.norm, str(bound.output), *numbers, remark)
     out().print(table)
     print_best(report)
 
@@ -105,10 +104,21 @@ def print_best(report: BoundReport) -> None:
         sign = NORM_SIGNS[best.norm]
         subject = "the output" if best.output.kind == "all" else str(best.output)
         console.print(f"best: {sign} of {subject} moves at most {number_up(best.value)} times {sign} of the input")
-    _print_between(console, report.lower, best)
+    print_between(console, report.lower, best)
 
 
-def _print_between(console: Console, lower: LowerBound | None, bound: Bound | None, indent: int = 6) -> None:
+def gap_text(bound: Bound) -> str:
+    """The certified gap of the search in two digits, rounded up."""
+    gap = search_gap(bound)
+    return "-" if gap is None else f"{rounded(gap, 2, ROUND_CEILING):.2g}"
+
+
+def rounded(value: float, digits: int, rounding: str) -> float:
+    """The value in so many decimal digits, on the side that `decimal` names."""
+    return float(Context(prec=digits, rounding=rounding).create_decimal(value))
+
+
+def print_between(console: Console, lower: LowerBound | None, bound: Bound | None, indent: int = 6) -> None:
     """Where the true constant lies."""
     if lower is None or not lower.value > 0:
         return
@@ -146,7 +156,7 @@ def print_local(report: BoundReport) -> None:
     )
     if not local.proved:
         console.print(f"local: no bound {where}: {_plain(local.note)}")
-        _print_between(console, report.local_lower, best, 7)
+        print_between(console, report.local_lower, best, 7)
         return
     subject = "the output" if local.output.kind == "all" else str(local.output)
     console.print(
@@ -157,7 +167,7 @@ def print_local(report: BoundReport) -> None:
         console.print(f"       {share:.3g} % below the bound for all inputs; {_plain(local.note)}")
     else:
         console.print(f"       not below the bound for all inputs; {_plain(local.note)}")
-    _print_between(console, report.local_lower, local, 7)
+    print_between(console, report.local_lower, local, 7)
 
 
 def print_notes(model: Model) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from certlip.properties.numbers import decimal_down, decimal_up
+from certlip.properties.numbers import decimal_down, decimal_up, text_up
 from certlip.rigor.rounding import up
 
 if TYPE_CHECKING:
     from certlip.importers import Model
     from certlip.lipschitz import Bound
     from certlip.lipschitz.sampled import LowerBound
-    from certlip.report.results import BoundReport, VerifyReport
+    from certlip.report.results import BoundReport, OutputsReport, VerifyReport
     from certlip.verification import SampleResult
 
 SCHEMA = 1
@@ -56,7 +57,33 @@ def bound_json(bound: Bound) -> dict[str, Any]:
         "level": bound.level,
         "seconds": round(bound.seconds, 4),
         "note": bound.note,
+        "search": search_json(bound),
     }
+
+
+def search_json(bound: Bound) -> dict[str, Any]:
+    """How the search for the witness ended, and how much better its kind of witness could be."""
+    status, least = bound.details.get("status"), _least(bound)
+    return {
+        "status": status if status in ("solved", "deadline", "stalled") else None,
+        "least": None if least is None else decimal_down(least),
+        "gap": search_gap(bound),
+    }
+
+
+def search_gap(bound: Bound) -> float | None:
+    """1 - least / value, rounded up: by this share of it, at most, could better multipliers lower the bound. None where
+    no such `least` is proved. It says nothing about the distance to the true constant, as `lower_json` does."""
+    least = _least(bound)
+    if least is None or not (bound.proved and bound.value > 0):
+        return None
+    return float(text_up(max(Fraction(0), 1 - Fraction(least) / Fraction(bound.value))))
+
+
+def _least(bound: Bound) -> float | None:
+    """The proved number below everything that multipliers of the method's kind can prove."""
+    least = bound.details.get("least")
+    return least if isinstance(least, float) and decimal_down(least) > 0 and least < math.inf else None
 
 
 def bound_report_json(report: BoundReport) -> dict[str, Any]:
@@ -69,6 +96,23 @@ def bound_report_json(report: BoundReport) -> dict[str, Any]:
         "lower": lower_json(report.lower, best),
     }
     return entry if report.local is None else {**entry, "local": local_json(report.local, report.local_lower)}
+
+
+def outputs_report_json(report: OutputsReport) -> dict[str, Any]:
+    largest = report.largest
+    return {
+        "schema": SCHEMA,
+        "model": model_json(report.model),
+        "bounds": [bound_json(bound) for bound in report.bounds],
+        "outputs": {
+            "name": report.name,
+            "best": [bound_json(bound) for bound in report.best.values()],
+            "largest": None if largest is None else bound_json(largest),
+            "missing": [str(output) for output in report.missing],
+            "unfinished": [str(output) for output in report.unfinished],
+        },
+        "lower": lower_json(report.lower, largest),
+    }
 
 
 def lower_json(lower: LowerBound | None, bound: Bound | None) -> dict[str, Any] | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 from certlip.importers import Model
 from certlip.lipschitz import Bound, best
 from certlip.lipschitz.sampled import LowerBound
+from certlip.properties import Output
 from certlip.report.exact import decimal
 from certlip.verification import SampleResult, Status
 
@@ -44,6 +46,55 @@ class BoundReport:
         from certlip.report.html import bounds_table
 
         return bounds_table(self)
+
+
+@dataclass(frozen=True, eq=False)
+class OutputsReport:
+    """Bounds on each of several outputs: all pairs of classes or all logits, as `name` says.
+
+    bounds: what every method said about every output, and about the whole output where the others rest on it.
+    unfinished: outputs for which the time did not suffice to run every method to its end. lower: a proved slope of the
+    output with the largest bound; RuntimeError where it is above one, which is a defect of certlip.
+    """
+
+    model: Model
+    name: str
+    outputs: tuple[Output, ...]
+    bounds: tuple[Bound, ...]
+    unfinished: tuple[Output, ...] = ()
+    lower: LowerBound | None = None
+
+    def __post_init__(self) -> None:
+        largest = self.largest
+        if largest is not None:
+            _require_below(self.lower, [bound for bound in self.bounds if bound.output == largest.output])
+
+    @cached_property
+    def best(self) -> Mapping[Output, Bound]:
+        """The smallest proved bound of each output that has one, in the order of `outputs`."""
+        tried: dict[Output, list[Bound]] = {output: [] for output in self.outputs}
+        for bound in self.bounds:
+            if bound.output in tried:
+                tried[bound.output].append(bound)
+        found = {output: best(bounds) for output, bounds in tried.items()}
+        return {output: bound for output, bound in found.items() if bound is not None}
+
+    @property
+    def missing(self) -> tuple[Output, ...]:
+        """Outputs for which nothing is proved."""
+        return tuple(output for output in self.outputs if output not in self.best)
+
+    @property
+    def largest(self) -> Bound | None:
+        """The largest of the best bounds: it holds for every output that is not missing."""
+        return max(self.best.values(), key=lambda bound: bound.value, default=None)
+
+    def __repr__(self) -> str:
+        lines = [repr(bound) for bound in self.best.values()]
+        return "\n".join([*lines, *(f"no bound for {output}" for output in self.missing)])
+
+    def _repr_html_(self) -> str:
+        return BoundReport(self.model, tuple(self.best.values()))._repr_html_()
 
 
 def _require_below(lower: LowerBound | None, bounds: Iterable[Bound]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from certlip.properties.numbers import text_up
+from certlip.properties.numbers import text_down, text_up
 
 _LONGEST = 50
 
@@ -17,12 +17,6 @@ def rounded_up(value: Fraction) -> str:
 def rounded_down(value: Fraction) -> str:
     """For what weakens a claim when it shrinks: the radius of a set on which something holds."""
     return _with_exact(value, text_down(value), "down")
-
-
-def text_down(value: Fraction) -> str:
-    """Ten digits, rounded down, of an exact number of any size."""
-    opposite = text_up(-value)
-    return opposite[1:] if opposite.startswith("-") else f"-{opposite}" if value else opposite
 
 
 def _with_exact(value: Fraction, short: str, side: str) -> str:

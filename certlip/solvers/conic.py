@@ -8,6 +8,7 @@ entry by entry from ``g_j`` and ``h_j``. Time and memory grow steeply: beyond ab
 from __future__ import annotations
 
 import time
+import warnings
 from typing import Any
 
 import numpy as np
@@ -83,9 +84,14 @@ def _solved(
         M = M + G @ cp.diag(T) @ H.T + H @ cp.diag(T) @ G.T
     positive = (M + M.T) / 2 >> 0
     program = cp.Problem(cp.Minimize(cost), [positive])
-    remaining = None if deadline is None else max(deadline - time.monotonic(), 1e-3)
     try:
-        program.solve(solver=solver, **_time_limit(solver, remaining))
+        program.get_problem_data(solver)  # kept by the program: what is left then is the solver's own
+        remaining = None if deadline is None else deadline - time.monotonic()
+        if remaining is not None and remaining <= 0:
+            return None, 0.0, 0, "deadline"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a solution is inaccurate is in its status, and the proof decides
+            program.solve(solver=solver, **_time_limit(solver, remaining))
     except cp.SolverError:
         return None, 0.0, 0, "stalled"
     late = deadline is not None and time.monotonic() >= deadline

@@ -64,6 +64,7 @@ class Recorder:
     def __init__(self, model: Model, path: Path, options: Mapping[str, Any] | None = None):
         self._model, self._options = model, dict(options or {})
         self._identity = certificate_model(model)
+        self._folder = path.parent if path.suffix == SUFFIX else path
         self._tolerated: set[tuple[int, Fraction]] = set()
         self._written: dict[int, tuple[Bound, str]] = {}  # by identity; the bound is kept so that it stays unique
         self._count = 0
@@ -183,6 +184,16 @@ class Recorder:
         return x.astype(kind if kind.itemsize > 2 else np.float32)
 
     @cached_property
+    def _origin(self) -> str | None:
+        """The model's file as it is found from the folder of the certificates, None where there is no such path."""
+        if self._model.path is None or self._model.onnx_bytes is not None:
+            return None
+        try:
+            return Path(os.path.relpath(self._model.path.resolve(), self._folder.resolve())).as_posix()
+        except (OSError, ValueError):  # another drive
+            return None
+
+    @cached_property
     def _run(self) -> Callable[[Array], Array]:
         return runner(self._model)
 
@@ -215,6 +226,7 @@ class Recorder:
             "packages": {name: _version(name) for name in ("numpy", "onnx", "onnxruntime", "scipy")},
             "import": {
                 "source": model.source,
+                "file": self._origin,
                 "runtime": model.agreement.runtime,
                 "samples": model.agreement.samples,
                 "largest_difference": repr(model.agreement.largest_difference),

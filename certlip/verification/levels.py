@@ -44,20 +44,31 @@ class Grader:
         self._model, self._question = model, question
 
     def graded(self, result: SampleResult, x: Array) -> SampleResult:
-        """The result with the level of its proof; one whose proof does not reach the level asked for is undecided."""
+        """The result with the level of its proof; one whose proof does not reach the level asked for is undecided.
+
+        The radius of a deployed verdict, and every radius where executions are asked for, holds for executions.
+        """
+        asked = self._question.level == "deployed"
         if result.status is Status.MISCLASSIFIED:
             return replace(result, grade=_ESTIMATE)
         if result.status is Status.CERTIFIED:
-            grade = self.certified(result, x)
+            graded = replace(result, grade=self.certified(result, x))
         elif result.status is Status.FALSIFIED:
-            grade = self.falsified(result, x)
+            graded = replace(result, grade=self.falsified(result, x))
         else:
-            grade = _NOT_PROVED
-            if self._question.level == "deployed" and self.holds_for_reals(result, x):
-                return self._real_only(result, Status.CERTIFIED)
-        if self._question.level == "deployed" and grade.level == "float":
-            return self._real_only(result, result.status)
-        return replace(result, grade=grade)
+            graded = replace(result, grade=_NOT_PROVED)
+            if asked and self.holds_for_reals(result, x):
+                graded = self._real_only(result, Status.CERTIFIED)
+        if asked and graded.level == "float":
+            graded = self._real_only(result, result.status)
+        if asked or graded.level == "deployed":
+            graded = replace(graded, radius=self._radius_in_executions(graded, x))
+        return graded
+
+    def _radius_in_executions(self, result: SampleResult, x: Array) -> float:
+        """What `deployed_radius` proves; for a certified sample at least eps, for which its grade is the proof."""
+        proved, _ = self.deployed_radius(result, x)
+        return max(proved, _at_most(self._question.eps)) if result.status is Status.CERTIFIED else proved
 
     @staticmethod
     def _real_only(result: SampleResult, verdict: Status) -> SampleResult:
@@ -105,20 +116,21 @@ class Grader:
 
     def holds_for_reals(self, result: SampleResult, x: Array) -> bool:
         """Whether the bounds of a result prove the claim for real arithmetic."""
-        entries = self._contests(result, x, [Fraction(0)] * self._exact.output_size)
+        entries = self._real_contests(result, x)
         return bool(entries) and self._hold(entries, self._question.eps)
 
     def deployed_radius(self, result: SampleResult, x: Array) -> tuple[float, Grade]:
         """A radius up to which the class is kept (or the tolerance) in every execution, 0 where nothing is known.
 
-        The slack on the ball of the radius for real arithmetic is at least that on a smaller one.
+        The slack on the ball of the radius for real arithmetic is at least that on a smaller one. Only the bounds of
+        the result and the sample matter, so every command finds the same radius.
         """
-        slack = self._slack(x, Fraction(result.radius)) if 0 < result.radius < inf else None
+        outer = _reach(self._real_contests(result, x), result)
+        slack = self._slack(x, outer) if outer is not None and outer > 0 else None
         entries = None if slack is None else self._contests(result, x, slack)
         if slack is None or not entries:
             return 0.0, _NOT_PROVED
-        ratios = [(entry.margin - entry.lost) / entry.bound for entry in entries if entry.bound]
-        radius = _at_most(min([Fraction(result.radius), *ratios]))
+        radius = _at_most(_reach(entries, result) or Fraction(0))
         if radius <= 0 or not self._hold(entries, Fraction(radius), theorems.keeps_inside):
             return 0.0, _NOT_PROVED
         return radius, self._grade(slack, entries)
@@ -179,6 +191,10 @@ class Grader:
         leads = [theorems.lead(outputs, slack, label, k) for k, _ in theorems.rivals(len(slack), label)]
         return [_Contest(*lead, bound) for lead, bound in zip(leads, bounds, strict=True)]
 
+    def _real_contests(self, result: SampleResult, x: Array) -> list[_Contest]:
+        """The same without slack."""
+        return self._contests(result, x, [Fraction(0)] * self._exact.output_size)
+
     def _hold(self, entries: list[_Contest], eps: Fraction, keeps: Callable[..., bool] = theorems.keeps) -> bool:
         if self._question.tolerance is not None:
             return all(theorems.stays(entry.bound, eps, entry.margin, entry.lost) for entry in entries)
@@ -187,6 +203,13 @@ class Grader:
     def _grade(self, slack: list[Fraction], entries: list[_Contest]) -> Grade:
         share = max((float(entry.lost / entry.margin) for entry in entries if entry.margin > 0), default=0.0)
         return Grade("deployed", self._semantics, tuple(map(float, slack)), share)
+
+
+def _reach(entries: list[_Contest], result: SampleResult) -> Fraction | None:
+    """How far all inequalities hold and all bounds of the result are valid, None where nothing ends it; below zero
+    where an inequality fails at the sample itself."""
+    ends = [(entry.margin - entry.lost) / entry.bound for entry in entries if entry.bound]
+    return min([*ends, *(bound.region.eps for bound in result.bounds if bound.region is not None)], default=None)
 
 
 def _at_most(value: Fraction) -> float:

@@ -116,7 +116,7 @@ class Verifier:
                 point = self._attack(x, blank.label, deadline)
                 if point is not None:
                     found = replace(blank, status=Status.FALSIFIED, counterexample=point, method="attack")
-                    return replace(found, radius=self._with_radius(found, margins, rivals).radius)
+                    return self._with_radius(found, margins, rivals)
             stalled = [output for _, output in open_rivals if next(steps[output], _END) is _END]
             if stalled:
                 local, in_time = self._on_ball(margins, open_rivals, x, deadline)

@@ -47,7 +47,8 @@ class SampleResult:
     """One sample's verdict.
 
     margin: proved lower bound of the smallest f_label - f_k at the sample (the tolerance, for regressors). radius:
-    every perturbation smaller than this is certified. method: what decided. counterexample: proved, and confirmed by a
+    every perturbation smaller than this is certified, in every execution of the class where the level is "deployed" or
+    was asked to be, else in real arithmetic. method: what decided. counterexample: proved, and confirmed by a
     run of the model, where falsified. bounds: the Lipschitz bound used against each rival. grade: how much of the
     verdict is proved, see `Grade`.
     """

@@ -67,11 +67,11 @@ def signed(data) -> str:
 
 def rejected(text: str) -> bool:
     """True for CertificateRejected; any other exception fails the test."""
-    began = time.monotonic()
+    began = time.process_time()
     try:
         Certificate.from_json(text)
     except CertificateRejected as error:
-        assert str(error) and time.monotonic() - began < 2.0
+        assert str(error) and time.process_time() - began < 2.0
         return True
     return False
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from fractions import Fraction
@@ -146,6 +147,55 @@ def test_a_run_is_checked_in_a_bare_environment(bare, tmp_path, place):
     (tmp_path / "lie.certlip").write_bytes(b"PK" + b"\0" * 50)
     result = run_bare(bare, "-m", "certlip.check", tmp_path / "lie.certlip", "--json")
     assert result.returncode == 5 and json.loads(result.stdout)["rejected"] == 1 and not result.stderr
+
+
+ZOO_RUNS = {
+    "breast_cancer": ["--eps", "0.1"],
+    "diabetes": ["--eps", "0.1", "--tolerance", "0.2"],
+    "digits_lipschitz": ["--eps", "0.05"],
+    "digits_mlp": ["--eps", "0.1"],
+    "digits_residual": ["--eps", "0.05"],
+    "digits_tanh": ["--eps", "1"],
+    "mnist_conv": ["--eps", "0.1", "--norm", "l2"],
+    "mnist_mlp": ["--eps", "0.002", "--norm", "linf"],
+}
+
+
+@pytest.mark.parametrize("stem", ZOO_RUNS)
+def test_the_zoo_is_checked_in_a_bare_environment_without_a_word_about_its_models(bare, tmp_path, stem):
+    """`certlip verify MODEL --certificates out` and then `certlip check out`, at the level deployed."""
+    assert {path.stem for path in ZOO.glob("*.onnx")} == ZOO_RUNS.keys()
+    line = ["verify", ZOO / f"{stem}.onnx", *ZOO_RUNS[stem], "--limit", "2", "--timeout", "20", "--level", "deployed"]
+    ran = command(*line, "--certificates", tmp_path / "out", "--json")
+    assert ran.code in (0, 1, 3), ran.err
+    proved = [each for each in json.loads(ran.out)["samples"] if each["status"] in ("certified", "falsified")]
+    result = run_bare(bare, "-m", "certlip.check", tmp_path / "out", "--level", "deployed", "--json")
+    assert result.returncode == 0, result.stdout + result.stderr
+    found = json.loads(result.stdout)
+    levels = [entry["level"] for entry in found["certificates"]]
+    assert found["rejected"] == 0 and levels.count("deployed") == len(proved) > 0
+    assert command("check", tmp_path / "out", "--level", "deployed").code == 0
+
+
+def test_interruptions_and_closed_pipes_are_quiet(bench):
+    """The exit codes of the `certlip` command."""
+    arguments = [sys.executable, "-m", "certlip.check", *[str(bench.folder / "true.json")] * 4000]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
+    options["env"] = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(arguments, **options) as process:
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and err == ""
+    with subprocess.Popen(arguments, **options) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        err = process.stderr.read()
+    assert process.returncode == 141 and err == ""
+    with subprocess.Popen([*arguments[:4], "--json"], **options | {"env": os.environ | {"PYTHONPATH": str(ROOT)}}) as last:
+        last.stdout.close()  # all of it is still in the buffer when the last line is printed
+        err = last.stderr.read()
+    assert last.returncode == 141 and err == ""
 
 
 def test_both_commands_say_the_same(bench):

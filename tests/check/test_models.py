@@ -1,6 +1,7 @@
 """Models are known by their content: external weights count, and broken or hostile files are rejected."""
 
 import gzip
+import os
 from dataclasses import replace
 from fractions import Fraction
 from hashlib import sha256
@@ -11,8 +12,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from workbench import BROKE_OFF, Workbench, onnx_model, random_layers
 
-from certlip.certificate import Certificate
+from certlip.certificate import Certificate, Folder, FolderWriter, array_digest
 from certlip.check import Checker
+from certlip.check.models import origin
 from certlip.onnx_reader import parse, read_graph
 
 
@@ -108,6 +110,66 @@ def test_bad_models_nearby_do_not_hide_the_good_one(tmp_path):
         (folder / "e.json").write_bytes(b"\xff{")
         (folder / "f.json").mkdir()
     assert Checker().check(path).accepted
+
+
+def made_from(name) -> Certificate:
+    """A record whose provenance names a file."""
+    made = {"import": {"source": "onnx", "file": name}}
+    statement = {"kind": "lipschitz", "norm": "l2", "value": "1", "output": {"kind": "all", "indices": []}}
+    model = {"name": "m.onnx", "sha256": "a" * 64, "external": {}, "input": "x", "output": "y", "graph": "b" * 64}
+    return Certificate(model, statement, {"method": "spectral", "arrays": {}}, provenance=made)
+
+
+def test_the_file_that_a_record_was_made_from_is_looked_at(tmp_path):
+    bench = Workbench(tmp_path / "models", onnx_model(random_layers(4)))
+    certificate, arrays = bench.lipschitz()
+    for name in ("../../models/model.onnx", "../c/../../models/model.onnx"):
+        honest = replace(certificate, provenance={"import": {"file": name}})
+        folder = tmp_path / "claims" / "c"
+        FolderWriter(folder).write("claim.json", honest, {array_digest(array): array for array in arrays})
+        assert Checker().check(folder / "claim.json").accepted
+        assert "no model" in Checker([tmp_path / "claims"]).check(folder / "claim.json").message  # only if asked to look
+    other = Workbench(tmp_path / "others", onnx_model(random_layers(5)))
+    lie = replace(certificate, provenance={"import": {"file": f"../../others/{other.path.name}"}})
+    FolderWriter(folder).write("claim.json", lie, {})
+    finding = Checker().check(folder / "claim.json")
+    assert "no model" in finding.message and "others" not in finding.message
+
+
+def test_paths_of_strangers_lead_to_regular_model_files_only(tmp_path):
+    folder = tmp_path / "a" / "c"
+    folder.mkdir(parents=True)
+    (tmp_path / "m.onnx").write_bytes(b"x")
+    (tmp_path / "secret").write_bytes(b"x")
+    (tmp_path / "folder.onnx").mkdir()
+    os.mkfifo(tmp_path / "pipe.onnx")
+    links = {"to-secret": tmp_path / "secret", "to-null": "/dev/null", "loop": "loop.onnx", "good": tmp_path / "m.onnx"}
+    for name, target in links.items():
+        (tmp_path / f"{name}.onnx").symlink_to(target)
+    store = Folder(folder)
+    for name in ("../../m.onnx", "../../good.onnx", "../../a/../m.onnx", ".././../m.onnx"):
+        assert origin(made_from(name), store) == tmp_path.resolve() / "m.onnx"
+    for name in (
+        str(tmp_path / "m.onnx"), f"/{tmp_path / 'm.onnx'}", "//server/share/m.onnx", "\\\\server\\share\\m.onnx",
+        "C:m.onnx", "file:///m.onnx", "../../secret", "../../to-secret.onnx", "../../to-null.onnx", "../../folder.onnx",
+        "../../pipe.onnx", "../../loop.onnx", "../../none.onnx", "../../m.onnx\0", "../../m\n.onnx", "", ".onnx", None, 7,
+        ["../../m.onnx"], {"a": "../../m.onnx"}, "../" * 400 + "m.onnx", "a" * 5000 + ".onnx", "\ud800.onnx",
+    ):  # fmt: skip
+        assert origin(made_from(name), store) is None, name
+    for made in ("x", None, [], {"file": {}}):
+        record = replace(made_from(""), provenance={"import": made})
+        assert origin(record, store) is None
+    assert origin(replace(made_from(""), provenance={}), store) is None
+
+
+def test_pipes_are_not_waited_for(tmp_path):
+    bench = Workbench(tmp_path / "claims", onnx_model(random_layers(4)))
+    certificate, arrays = bench.lipschitz()
+    path = bench.write(certificate, *arrays)
+    for name in ("aaa.onnx", "pipe.json", f"{'0' * 64}.npy"):
+        os.mkfifo(tmp_path / "claims" / name)
+    assert Checker().check(path).accepted
+    assert "no regular file" in Checker().check(tmp_path / "claims" / "pipe.json").message
 
 
 def mutated(rng, data: bytes) -> bytes:

@@ -31,7 +31,7 @@ def place(tmp_path_factory):
 def test_it_prints_one_statement_and_remarks_go_to_stderr(place):
     ran = command("attest", place / "c")
     assert ran.code == 0 and json.loads(ran.out)["predicate"]["level"] == "deployed"
-    assert "attested 2 certificates of m.onnx, level deployed" in ran.err
+    assert "attested 2 claims (2 robustness) about m.onnx, level deployed" in ran.err
 
 
 def test_a_file_is_written_whole_or_not_at_all(place, tmp_path):
@@ -65,6 +65,31 @@ def test_check_holds_it_against_certificates_and_model(place, tmp_path):
         assert ran.code == 0 and "accepted [deployed] attestation" in ran.out.splitlines()[-1], ran.out
     ran = command("check", place / "c", "--attestation", file, "--json")
     assert ran.code == 0 and json.loads(ran.out)["attestation"] == {"path": str(file), "accepted": True, "reasons": []}
+
+
+def test_falsifications_are_counted_as_what_they_are(place, tmp_path):
+    """A counterexample is an accepted claim; nobody may take it for a property of the model that holds."""
+    folder, file = tmp_path / "c", tmp_path / "a.json"
+    x = tmp_path / "x.npz"
+    np.savez(x, x=np.float32([[0.82, -1.38], [-0.3, 1.78]]))
+    line = ["verify", place / "m.onnx", "--data", x, "--eps", "1/4", "--level", "deployed", "--certificates", folder]
+    assert command(*line).code == 1
+    kinds = [json.loads(path.read_text())["statement"]["kind"] for path in folder.glob("sample-*.json")]
+    assert sorted(kinds) == ["falsification", "robustness"]
+    ran = command("attest", folder, "--output", file)
+    assert ran.code == 0 and "attested 2 claims (1 robustness, 1 falsification)" in ran.err
+    data = json.loads(file.read_text())
+    assert data["predicate"]["claims"] == {
+        "lipschitz": 0, "robustness": 1, "radius": 0, "tolerance": 0, "falsification": 1,
+    }  # fmt: skip
+    ran = command("check", folder, "--attestation", file)
+    assert ran.code == 0 and "2 claims (1 robustness, 1 falsification) about m.onnx" in ran.out
+    for change in ({"falsification": 0, "robustness": 2}, {"falsification": 2}, {"radius": 1}):
+        wrong = json.loads(file.read_text())
+        wrong["predicate"]["claims"] |= change
+        (tmp_path / "wrong.json").write_text(json.dumps(wrong))
+        ran = command("check", folder, "--attestation", tmp_path / "wrong.json")
+        assert ran.code == 5 and "numbers of claims" in ran.err
 
 
 def test_check_refuses_what_is_not_attested(place, tmp_path):

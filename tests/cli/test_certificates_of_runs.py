@@ -48,10 +48,16 @@ def test_a_run_checks_by_model_and_by_folder_of_models(run):
     assert ran.code == 0 and found["rejected"] == 0 and found["checked"] == len(list(folder.glob("*.json")))
 
 
-def test_without_its_model_or_with_another_a_run_is_rejected(run):
+def test_without_its_model_or_with_another_a_run_is_rejected(run, tmp_path):
+    """Where it was made the model is found again; carried elsewhere, the certificates need it named."""
     _, folder, _ = run
-    ran = command("check", folder)
+    assert command("check", folder).code == 0
+    shutil.copytree(folder, tmp_path / "elsewhere" / "c")
+    ran = command("check", tmp_path / "elsewhere" / "c")
     assert ran.code == 5 and "--model" in ran.out and ran.err == ""
+    count = len(list(folder.glob("*.json")))
+    assert ran.out.count("REJECTED") == 1 and f"... {count - 1} more refused for the same reason" in ran.out
+    assert f"{count} checked, {count} rejected" in ran.out
     assert command("check", folder, "--model", ZOO / "mnist_mlp.onnx").code == 5
     ran = command("check", folder, "--model", ZOO / "none.onnx")
     assert ran.code == 2 and ran.out == ""

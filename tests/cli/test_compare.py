@@ -9,6 +9,7 @@ from jsonschema import Draft202012Validator
 from small_models import ROOT, ZOO, command, random_chain, save_chain
 
 from certlip import api
+from certlip.cli.compare import _cells
 from certlip.lipschitz import Bound, certifiers
 from certlip.lipschitz.sampled import LowerBound
 from certlip.proofs import LIPSCHITZ_PROOFS
@@ -102,10 +103,15 @@ def test_a_comparison_in_a_table(model):
     assert ran.code == 0 and [row[0] for row in rows[:-1]] != [] and rows[-1][:2] == ["sampled", "slope"]
     assert {row[0] for row in rows[:-1]} == set(certifiers())
     numbers = [float(row[1]) for row in rows[:-1] if row[1] != "not"]
-    assert numbers == sorted(numbers) and rows[0][2] == "1.0000" and float(rows[-1][2]) <= numbers[0]
+    assert numbers == sorted(numbers) and rows[0][2] == "1" and float(rows[-1][2]) <= numbers[0]
     for row in rows[len(numbers) : -1]:
         assert row[1:4] == ["not", "proved", "-"] and len(row) > 5  # a reason, and never a number as a bound
     assert lines[-2].startswith("best: ") and "<= true constant <=" in lines[-1]
+
+
+def test_hopeless_bounds_stay_short():
+    cells = _cells(Bound("gershgorin", "l2", ALL, 1.2345678e150, True, 0.0), 1.2345678e150)
+    assert cells[2] == "1.235e+150" and max(map(len, cells[:5])) < 20
 
 
 def test_a_comparison_of_one_pair_is_a_claim_too(model, tmp_path):

@@ -2,13 +2,14 @@
 
 import time
 import warnings
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from certlip.graph import Graph, Node
-from certlip.lipschitz import bound_output
+from certlip.lipschitz import bound_output, multipliers
 from certlip.lipschitz.sampled import sampled_lower
 from certlip.ops import Abs, Conv, Dense, Gelu, LeakyRelu, MaxPool, Reindex, Relu
 from certlip.properties import Output, select
@@ -177,3 +178,34 @@ def test_what_does_not_fit_into_memory_is_refused_at_once(method):
     began = time.process_time()
     bound = quietly(chain([np.ones((30000, 2)), np.ones((2, 30000))]), ALL, "l2", method)
     assert not bound.proved and "GB" in bound.note and time.process_time() - began < 2.0
+
+
+@pytest.mark.parametrize("method", ["lipsdp-interior-point", "lipsdp-first-order"])
+@pytest.mark.parametrize("name", ["zero rows", "dead neurons", "duplicated neurons"])
+def test_dead_neurons_do_not_hide_how_good_a_bound_is(name, method):
+    """The lower value is proved whatever a network's silent neurons round to."""
+    for norm in ("l2", "linf"):
+        assert quietly(NETWORKS[name], ALL, norm, method).details["gap"] < 1e-4
+
+
+def test_where_the_interior_point_halts_the_ascent_goes_on(monkeypatch):
+    graph, known = NETWORKS["absolute value"], multipliers._interior_point
+
+    def halting(form, *arguments):
+        offer = known(form, *arguments)
+        start = {name: 1e6 * array for name, array in offer.inside.items()}
+        return replace(offer, arrays=start, details={"status": "stalled", "iterations": 0, "least": 0.0})
+
+    best = quietly(graph, ALL, "l2", "lipsdp-interior-point")
+    monkeypatch.setattr(multipliers, "_interior_point", halting)
+    halted, bound = quietly(graph, ALL, "l2", "lipsdp-interior-point"), quietly(graph, ALL, "l2", "lipsdp")
+    assert halted.value > 100 * best.value and "came to a halt" in halted.note
+    assert bound.details["solver"] == "first order" and bound.value == pytest.approx(best.value, rel=1e-5)
+
+
+def test_a_norm_that_takes_too_long_is_not_begun(monkeypatch):
+    monkeypatch.setattr("certlip.solvers.speed.gemm_rate", lambda: 1e9)
+    wide = chain([np.ones((1500, 2)), np.ones((1500, 1500)), np.ones((2, 1500))])
+    late = quietly(wide, ALL, "l2", "spectral", 1.0)
+    assert not late.proved and "first bound" in late.note and late.details["status"] == "deadline"
+    assert quietly(wide, ALL, "l2", "spectral", 60.0).proved

@@ -278,11 +278,11 @@ def test_a_wide_diagonal_group_costs_no_square():
     coupling = Ball.exact(rng.standard_normal((1, rows, 1, wide)) / np.sqrt(wide))
     fold = {(1, 0): np.zeros((1, 1), dtype=int)}
     tracemalloc.start()
-    began = time.perf_counter()
+    began = time.process_time()
     assert is_block_positive_semidefinite(
         [Ball.exact(np.full((1, wide), 2.0)), Ball.exact(np.full((1, rows), 1.0))], {(1, 0): coupling}, fold
     )
-    assert time.perf_counter() - began < 2.0
+    assert time.process_time() - began < 2.0
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20e6

