@@ -9,7 +9,7 @@ from certlip.graph import Graph
 from certlip.proofs.exact import prove_exactly
 from certlip.proofs.neuron_form import NoNeuronForm
 from certlip.proofs.ranges import Region
-from certlip.proofs.torus_form import NoTorusForm
+from certlip.proofs.torus_image import NoTorusForm
 from certlip.rigor.exact_numbers import NotExact
 from certlip.rigor.rounding import Array
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-
-import numpy as np
 
 from certlip.certificate.arrays import array_bytes, array_digest
 from certlip.certificate.bundle import SUFFIX, Bundle, BundleWriter
@@ -15,7 +12,7 @@ from certlip.certificate.store import Store, Writer
 
 __all__ = [
     "SCHEMA", "SUFFIX", "Bundle", "Certificate", "Folder", "Store", "Writer", "array_bytes", "array_digest",
-    "open_store", "open_writer", "read_certificate", "write_certificate",
+    "open_store", "open_writer",
 ]  # fmt: skip
 
 
@@ -27,13 +24,3 @@ def open_store(path: Path) -> Store:
 def open_writer(path: Path) -> Writer:
     """A bundle for a name that ends in `.certlip`, a folder for any other."""
     return BundleWriter(path) if path.suffix == SUFFIX else FolderWriter(path)
-
-
-def read_certificate(path: Path) -> Certificate:
-    """Read and validate one record that lies in a folder. Raises CertificateRejected."""
-    return Folder(path.parent).record(path.name)
-
-
-def write_certificate(path: Path, certificate: Certificate, arrays: Mapping[str, np.ndarray]) -> None:
-    """Store arrays (by digest) and then the record in a folder."""
-    FolderWriter(path.parent).write(path.name, certificate, arrays)

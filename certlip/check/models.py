@@ -96,8 +96,8 @@ class Models:
                 return file
         except CertlipError:
             pass  # the store holds no model, or none that can be read
-        path = None if self._places else origin(certificate, store)
-        if path is not None and (file := self._read(path, wanted)) is not None:
+        made_from = None if self._places else origin(certificate, store)
+        if made_from is not None and (file := self._read(made_from, wanted)) is not None:
             return file
         raise CertificateRejected(
             f"no model with sha256 {model['sha256'][:16]}... was found; name the file of '{model['name']}' with --model"

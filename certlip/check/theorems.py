@@ -77,10 +77,15 @@ def loses(outputs: Enclosure, label: int, slack: Sequence[Fraction]) -> bool:
     return any(difference > lost for difference, lost in leads)
 
 
+def gaps(first: Enclosure, second: Enclosure) -> list[Fraction]:
+    """Lower bounds on how far the outputs lie apart at two points."""
+    ends = zip(*first, *second, strict=True)
+    return [max(low - other_high, other_low - high) for low, high, other_low, other_high in ends]
+
+
 def moves(first: Enclosure, second: Enclosure, tolerance: Fraction, slack: Sequence[Fraction]) -> bool:
     """True: some output differs by more than `tolerance` between the points. slack: the sum of those at the two."""
-    pairs = [*zip(first[0], second[1], slack, strict=True), *zip(second[0], first[1], slack, strict=True)]
-    return any(low - high > tolerance + apart for low, high, apart in pairs)
+    return any(gap > tolerance + apart for gap, apart in zip(gaps(first, second), slack, strict=True))
 
 
 def in_clip(point: Array, clip: Sequence[Fraction] | None) -> bool:

@@ -40,9 +40,9 @@ def command(
     """Attest that certificates were checked.
 
     Checks certificates, folders or bundles of them about one model and writes an in-toto Statement v1 for a signing
-    tool such as cosign: the model's sha256, each claim and the level at which it is proved. A counterexample that is
-    accepted is a claim too, that the model fails; the statement counts the claims of each kind. If one is rejected, nothing
-    is written. The time is that of SOURCE_DATE_EPOCH where this is set.
+    tool such as cosign: the model's sha256, each claim and the level at which it is proved. If one is rejected, nothing
+    is written. An accepted counterexample is a claim too, that the model fails: the statement counts the claims of each
+    kind. The time is that of SOURCE_DATE_EPOCH where this is set.
 
     `certlip check --attestation FILE` holds such a statement against model and certificates.
     """

@@ -56,7 +56,8 @@ def command(
 ) -> int:
     """Measure the certified radius of each sample.
 
-    Every perturbation smaller than its radius keeps MODEL's decision.
+    Every perturbation smaller than its radius keeps MODEL's decision, in real arithmetic unless --level deployed asks
+    for the smaller radius that holds in every execution too. `certlip verify` shows that one beside the level deployed.
 
     Exits 0 when every sample has a positive radius, 1 when one is misclassified, 3 when one has none.
     """

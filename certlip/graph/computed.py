@@ -12,8 +12,10 @@ each monomial is rounded at most `depth` times, so with computed leaves x'_m and
 
 `error` bounds the first sum, `size` the second one. An operation adds to h at most `tiny`, times the other factors of a
 monomial that it is part of, times the later roundings, a factor below 2: |h| <= 2 tiny depth monomials reach, where
-`reach` is at least the product of the norms and of the leaf, each counted as 1 where smaller. No intermediate number
-exceeds 2 reach: where that is beyond the largest finite number of the format, nothing is claimed.
+`reach` is at least the product of the norms and of the leaf, each counted as 1 where smaller. Where W or b is itself
+made from constants, as scale / std is, each of these counts as such a factor (`Affine.extent`): W may be far smaller
+than a factor that scales up what underflowed. No intermediate number exceeds 2 reach: where that is beyond the largest
+finite number of the format, nothing is claimed.
 """
 
 from __future__ import annotations

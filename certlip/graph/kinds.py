@@ -97,6 +97,12 @@ class Affine(Operator):
         `terms` additions, a factor of the whole (Gemm's alpha), a constant made from others (BatchNormalization's)."""
         return self.terms + 4
 
+    @property
+    def extent(self) -> tuple[float, float]:
+        """(p, q) for a W and b that executions make from other constants, each of them counted as 1 where smaller:
+        no product or sum of them on the way exceeds p where it multiplies x, q where it does not."""
+        return 1.0, 0.0
+
     @abstractmethod
     def forward(self, weight: Array, x: Array) -> Array:
         """W x for this array of weights."""
@@ -126,6 +132,7 @@ class Affine(Operator):
     def deviate(self, precision: Precision, *inputs: Computed) -> Computed:
         (given,) = inputs
         bias = np.maximum(self.bias_size, self.bias.magnitude())
+        steepest, offset = self.extent
         return Computed(
             self.enclose(REAL, given.centre),
             self.shift(given.moved),
@@ -133,7 +140,9 @@ class Affine(Operator):
             inflate(self.spread(given.size) + bias, 2),
             given.depth + self.roundings,
             inflate(self.terms * given.monomials + 1.0, 2),
-            inflate(max(1.0, self.linf_norm) * given.reach + float(bias.max(initial=0.0)), 3),
+            inflate(
+                max(1.0, self.linf_norm, steepest) * given.reach + max(float(bias.max(initial=0.0)), offset), 3
+            ),
         )
 
     def shift(self, *inputs: Shift) -> Shift:
@@ -277,6 +286,15 @@ class Merge(Operator):
 def rounding_error(value: Array, precision: Precision, operations: int) -> Array:
     """Bound for a value computed by so many correctly rounded operations on terms no larger than `value`."""
     return precision.gamma(operations) * value + 2 * operations * (precision.tiny + TINY)
+
+
+def parameter_error(parameter: Array, partner: Array, precision: Precision) -> Array:
+    """What `rounding_error` lacks where a parameter is rounded to the format: it may become subnormal or be flushed,
+    an error of `tiny` times the numbers of at most `partner` that it multiplies. Infinite where it may overflow."""
+    if precision.unit == 0.0:  # the real network
+        return np.zeros(())
+    lost = 2.0 * precision.tiny * (1.0 + partner)
+    return np.where(np.abs(parameter) <= 0.5 * precision.largest, lost, np.inf)
 
 
 def library_error(value: Array, precision: Precision) -> Array:

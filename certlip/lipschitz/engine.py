@@ -19,6 +19,9 @@ NORMS = ("l2", "linf")
 _PATIENCE = 5.0
 """A method begins if it is expected to need less than this many times what is left: what it has by then counts."""
 
+_LONG = 10.0
+"""Seconds until a first bound from which a method waits for those that are quicker."""
+
 _HALTED = 1e-3
 """The gap from which a search that came to a halt is worth a word."""
 
@@ -40,6 +43,11 @@ def methods(choice: str) -> list[Certifier]:
     return [known[choice]]
 
 
+def quick_first(chosen: Iterable[Certifier], graph: Graph, norm: str) -> list[Certifier]:
+    """The methods in their order, but those after all others that spend long before they have any bound."""
+    return sorted(chosen, key=lambda certifier: certifier.first_seconds(graph, norm) > _LONG)
+
+
 def bound_output(
     graph: Graph,
     output: Output,
@@ -57,7 +65,7 @@ def bound_output(
         raise UsageError(f"unknown norm '{norm}'; choose l2 or linf")
     chosen = select(graph, output)
     results = []
-    for certifier in methods(method):
+    for certifier in quick_first(methods(method), chosen, norm):
         progress(f"{certifier.name}: {output}")
         results.append(run(certifier, chosen, output, norm, deadline, patient=method != "auto"))
     return results

@@ -15,6 +15,9 @@ from certlip.graph.kinds import Shape
 from certlip.ops import Reindex, Scale
 from certlip.rigor.ball import Ball
 
+MAX_GRAPH = 2**30
+"""Most entries that all values and weights of a graph may have."""
+
 
 class NotLowered(Exception):
     """Raised by a lowering with the hint that the user will read."""
@@ -39,9 +42,13 @@ class Builder:
     input_shape: Shape
     nodes: list[Node] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    entries: int = 0
 
     def add(self, operator: Operator, *inputs: Value, name: str = "") -> Value:
         shape = operator.shape(*(value.shape for value in inputs))
+        self.entries += prod(shape) + sum(_size(item) for item in vars(operator).values())
+        if self.entries > MAX_GRAPH:  # a few nodes may repeat, or repeatedly use, a large constant
+            raise NotLowered(f"the network up to here holds more than {MAX_GRAPH} values and weights")
         self.nodes.append(Node(operator, tuple(value.index for value in inputs), name))
         return Value(len(self.nodes), shape)
 
@@ -94,6 +101,11 @@ class Builder:
             node = self.nodes[old - 1]
             nodes.append(Node(node.operator, tuple(order[i] for i in node.inputs), node.name))
         return Graph(self.input_shape, tuple(nodes), tuple(dict.fromkeys(self.notes))), order
+
+
+def _size(item: object) -> int:
+    held = item.mid if isinstance(item, Ball) else item
+    return held.size if isinstance(held, np.ndarray) else 0
 
 
 @dataclass(frozen=True)

@@ -6,20 +6,15 @@ weights (a spectral normalisation, say) adds no visible rounding of its own; int
 
 from __future__ import annotations
 
-from math import prod
-
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 from certlip.onnx_reader.builder import NotLowered
-
-MAX_ENTRIES = 2**27
-"""Largest constant that folding may create."""
+from certlip.onnx_reader.folding_work import MAX_ENTRIES, Budget, work
 
 _WIDE = {TensorProto.FLOAT, TensorProto.DOUBLE}
-_GROWING = {"ConstantOfShape", "Expand", "Tile", "Range", "Resize", "Upsample", "Pad", "OneHot", "EyeLike"}
 _UNRELIABLE = {
     "BatchNormalization",
     "ConvTranspose",
@@ -35,22 +30,26 @@ _RANDOM = {
 
 
 def evaluate(
-    node: onnx.NodeProto, opset: int, inputs: list[np.ndarray | None], native: bool = False
+    node: onnx.NodeProto, opset: int, inputs: list[np.ndarray | None], budget: Budget, native: bool = False
 ) -> list[np.ndarray]:
-    """Outputs of one node on constant inputs; `native` keeps the stored precision instead of binary64."""
+    """Outputs of one node on constant inputs; `native` keeps the stored precision instead of binary64.
+
+    Raises NotLowered for an operator that is not folded, and where the work would exceed what is left of the budget.
+    """
     if node.op_type in _RANDOM:
         raise NotLowered("a random constant differs at each run; export the model with it frozen")
     if node.op_type in _UNRELIABLE:
         raise NotLowered("it is applied to constants only; fold it before exporting")
-    if not native:
+    if not native and node.op_type not in ("Shape", "Size"):
         inputs = [widen(array) for array in inputs]
         target = next((a.i for a in node.attribute if a.name == "to"), None)
         if node.op_type == "Cast" and target in _WIDE and inputs[0] is not None:
+            budget.spend(work(node, inputs))
             return [widen(inputs[0].astype(np.float64))]
-    if node.op_type in _GROWING:
-        _refuse_explosion(node, inputs)
     try:
-        outputs = run(node, opset, inputs)
+        outputs = run(node, opset, inputs, budget)
+    except NotLowered:
+        raise
     except Exception as error:  # the reference operators raise anything; the node is reported, never skipped
         raise NotLowered(
             f"its constant inputs cannot be evaluated ({type(error).__name__}: {error})"
@@ -58,8 +57,11 @@ def evaluate(
     return [output if native else widen(output) for output in outputs]
 
 
-def run(node: onnx.NodeProto, opset: int, inputs: list[np.ndarray | None]) -> list[np.ndarray]:
-    """Run one node with ONNX's reference evaluator."""
+def run(
+    node: onnx.NodeProto, opset: int, inputs: list[np.ndarray | None], budget: Budget | None = None
+) -> list[np.ndarray]:
+    """Run one node with ONNX's reference evaluator. Raises NotLowered where that may take too long or too much."""
+    (budget or Budget()).spend(work(node, inputs))
     names = [name for name in node.input if name]
     graph = helper.make_graph(
         [node],
@@ -76,16 +78,8 @@ def run(node: onnx.NodeProto, opset: int, inputs: list[np.ndarray | None]) -> li
 def widen(array):
     """Floating-point arrays as binary64 (exact), anything else unchanged."""
     if array is not None and (array.dtype.kind == "f" or array.dtype.name == "bfloat16"):
-        return array.astype(np.float64)
+        return array.astype(np.float64, copy=False)
     return array
 
 
-def _refuse_explosion(node: onnx.NodeProto, inputs: list[np.ndarray | None]) -> None:
-    """Operators whose output size is data: refuse before memory is taken."""
-    sizes = [array for array in inputs if array is not None and array.dtype.kind in "iu" and array.ndim <= 1]
-    base = max((array.size for array in inputs if array is not None), default=1)
-    for array in sizes:
-        entries = [abs(int(entry)) for entry in array.ravel()[:32]]
-        grown = prod(max(1, entry) for entry in entries) * (base if node.op_type in ("Tile", "Pad") else 1)
-        if max(entries, default=0) > MAX_ENTRIES or grown > MAX_ENTRIES:
-            raise NotLowered(f"it would create a constant of more than {MAX_ENTRIES} entries")
+__all__ = ["MAX_ENTRIES", "Budget", "evaluate", "run", "widen"]

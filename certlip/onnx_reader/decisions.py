@@ -13,6 +13,7 @@ import onnx
 from certlip.graph.kinds import Shape
 
 _SOFT = {"Softmax", "LogSoftmax", "Hardmax"}  # these keep the order of what they compare
+NESTED = "several softmaxes in a row are left out: executions may no longer tell classes apart after them"
 _REARRANGEMENTS = {"Identity", "Squeeze", "Unsqueeze", "Flatten", "Reshape"}
 _FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}
 
@@ -40,6 +41,8 @@ def strip_decision(nodes: list[onnx.NodeProto], target: str) -> tuple[str, list[
         elif node.op_type not in ({"Identity"} if decisions else _REARRANGEMENTS):
             break
         name = node.input[0]
+    if sum(node.op_type in ("Softmax", "LogSoftmax") for node in decisions) > 1:  # each brings scores closer together
+        notes.append(NESTED)
     return target, decisions, notes
 
 

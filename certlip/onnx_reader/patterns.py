@@ -125,7 +125,7 @@ class _Finder:
             return 1.0
         if node.op_type == "Div":
             divisor = self.scalars.get(node.input[1])
-            if divisor is None or not _is_power_of_two(divisor):
+            if divisor is None or not (_is_power_of_two(divisor) and 2.0**-8 <= abs(divisor) <= 2.0**8):
                 leaves.append(name)
                 return 1.0
             products.append(name)
@@ -167,10 +167,12 @@ def is_standard(node: onnx.NodeProto) -> bool:
 
 
 def _exactly(left: float, right: float) -> float | None:
-    """The product of two floats if it is one: a factor is a power of two and nothing under- or overflows."""
-    product = left * right
+    """The product of two floats if it is one: a factor is a power of two and nothing under- or overflows. None too
+    where one factor scales up what underflows in the other: executions may lose it in between."""
+    product, sizes = left * right, (abs(left), abs(right))
     is_normal = 2.0**-1000 < abs(product) < 2.0**1000
-    return product if is_normal and (_is_power_of_two(left) or _is_power_of_two(right)) else None
+    is_plain = max(sizes) <= 1.0 or min(sizes) >= 1.0
+    return product if is_normal and is_plain and (_is_power_of_two(left) or _is_power_of_two(right)) else None
 
 
 def _is_power_of_two(value: float) -> bool:

@@ -11,7 +11,7 @@ import onnx
 from certlip.errors import ModelError, UnsupportedModel, UnsupportedNode, UsageError
 from certlip.graph import Graph
 from certlip.onnx_reader.builder import Builder, Call, Item, NotLowered, Value
-from certlip.onnx_reader.constants import evaluate, widen
+from certlip.onnx_reader.constants import Budget, evaluate, widen
 from certlip.onnx_reader.decisions import compares_all, strip_decision
 from certlip.onnx_reader.files import ModelFile, tensor_array
 from certlip.onnx_reader.hints import HINTS, NO_HINT
@@ -70,6 +70,7 @@ def read(
     items: dict[str, Item | None] = {**constants, ends.source.name: Value(0, input_shape), "": None}
     others = {entry.name for entry in inputs(model)} - {ends.source.name}
     refused: list[UnsupportedNode] = []
+    budget = Budget()
     poisoned: set[str] = set()
     for node in nodes:
         outside = others.intersection(node.input)
@@ -83,7 +84,7 @@ def read(
                 _require_lowering(node)
                 poisoned.update(node.output)
                 continue
-            for name, item in _lower(node, opset, items, builder, native_constants):
+            for name, item in _lower(node, opset, items, builder, budget, native_constants):
                 items[name] = item
         except (NotLowered, ValueError, *_MALFORMED) as error:
             hint = f"malformed ({type(error).__name__}: {error})" if isinstance(error, _MALFORMED) else str(error)
@@ -219,7 +220,12 @@ def _require_lowering(node: onnx.NodeProto) -> None:
 
 
 def _lower(
-    node: onnx.NodeProto, opset: int, items: Mapping[str, Item | None], builder: Builder, native: bool
+    node: onnx.NodeProto,
+    opset: int,
+    items: Mapping[str, Item | None],
+    builder: Builder,
+    budget: Budget,
+    native: bool,
 ) -> list[tuple[str, Item]]:
     missing = [name for name in node.input if name not in items]
     if missing:
@@ -231,7 +237,7 @@ def _lower(
         if node.op_type not in _EXACT:
             _note_folding(builder, arguments)
         stored = [item if isinstance(item, np.ndarray) else None for item in arguments]
-        outputs = evaluate(node, opset, stored, native)
+        outputs = evaluate(node, opset, stored, budget, native)
         return list(zip([name for name in node.output if name], outputs, strict=True))
     _require_lowering(node)
     attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}

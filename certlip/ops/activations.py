@@ -1,7 +1,7 @@
 """Piecewise linear activations, and the smooth ones whose slopes are read off: ELU, softplus, sigmoid, tanh.
 
-The functions x G(x) with a sigmoidal gate G (GELU, SiLU) live in `smooth.py`. Parameters count as exactly
-representable in the arithmetic of an execution.
+The functions x G(x) with a sigmoidal gate G (GELU, SiLU) live in `smooth.py`. An execution may round parameters once
+to its format.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from certlip.graph.kinds import Pointwise, library_error, rounding_error
+from certlip.graph.kinds import Pointwise, library_error, parameter_error, rounding_error
 from certlip.rigor import functions
 from certlip.rigor.ball import Ball
 from certlip.rigor.rounding import Array, Precision
@@ -122,7 +122,7 @@ class LeakyRelu(Pointwise):
         return functions.select(x > 0, Ball.exact(x), below)
 
     def execution_error(self, size: Array, value: Array, precision: Precision) -> Array:
-        return rounding_error(value, precision, 2)
+        return rounding_error(value, precision, 2) + parameter_error(self.slope.magnitude(), size, precision)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,6 +154,17 @@ class Clip(Pointwise):
         constant = (high <= self.low) | (low >= self.high)
         linear = (low >= self.low) & (high <= self.high) & ~constant
         return np.where(linear, 1.0, 0.0), np.where(constant, 0.0, 1.0)
+
+    def execution_error(self, size: Array, value: Array, precision: Precision) -> Array:
+        """A result that a rounded bound changes is at the bound or between it and the rounded one: it has that size.
+
+        Integers up to 256 are exact in every format. A bound that overflows is one that no value reaches, or `value`
+        is too large for the format as well.
+        """
+        bounds = np.concatenate([side[np.isfinite(side)] for side in (self.low.ravel(), self.high.ravel())])
+        if precision.unit == 0.0 or ((bounds == np.rint(bounds)) & (np.abs(bounds) <= 256.0)).all():
+            return np.zeros(())
+        return rounding_error(value, precision, 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,9 +214,12 @@ class Elu(Pointwise):
         return functions.select(x > 0, linear, below)
 
     def execution_error(self, size: Array, value: Array, precision: Precision) -> Array:
-        """exp is a library call with values up to 1; a subtraction and two products follow."""
+        """exp is a library call with values up to 1; a subtraction and two products follow. What underflows in a
+        product or parameter is multiplied by the others; alpha gamma may be computed first."""
         scale = abs(self.alpha) * self.gamma
-        return scale * library_error(np.ones(()), precision) + rounding_error(value + scale, precision, 4)
+        parts = np.asarray(max(1.0, abs(self.alpha)) * max(1.0, self.gamma))
+        rounded = rounding_error(value + scale, precision, 4) + 4.0 * parameter_error(parts, parts + size, precision)
+        return scale * library_error(np.ones(()), precision) + rounded
 
 
 @dataclass(frozen=True, eq=False)

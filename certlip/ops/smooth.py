@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from certlip.graph.kinds import Pointwise, library_error, rounding_error
+from certlip.graph.kinds import Pointwise, library_error, parameter_error, rounding_error
 from certlip.ops.activations import constant_slopes, logistic
 from certlip.rigor import functions
 from certlip.rigor.ball import Ball
@@ -169,6 +169,11 @@ class Silu(Gated):
 
     def peak(self) -> float:
         return silu_peak()
+
+    def execution_error(self, size: Array, value: Array, precision: Precision) -> Array:
+        """What beta x loses where beta underflows changes the gate by at most a quarter of that."""
+        error = super().execution_error(size, value, precision)
+        return error if self.beta == 1.0 else error + parameter_error(np.asarray(self.beta), size * size, precision)
 
 
 @dataclass(frozen=True, eq=False)

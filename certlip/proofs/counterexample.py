@@ -1,4 +1,4 @@
-"""A falsification is a theorem too: the point lies in the closed ball and the exact network violates there."""
+"""A point lies in a closed ball. What else makes it a counterexample is in `certlip.check.theorems`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from certlip.graph import Graph
-from certlip.proofs.margin import output_balls
-from certlip.rigor.rounding import Array, down
+from certlip.rigor.rounding import Array
 
 
 def is_within(x: Array, other: Array, norm: str, eps: Fraction) -> bool:
@@ -20,21 +18,3 @@ def is_within(x: Array, other: Array, norm: str, eps: Fraction) -> bool:
     if norm == "linf":
         return all(abs(step) <= eps for step in steps)
     return sum((step * step for step in steps), Fraction(0)) <= eps * eps
-
-
-def violates_label(graph: Graph, point: Array, label: int) -> bool:
-    """True only if some class provably scores strictly above `label` at the point (shape (*input_shape,))."""
-    outputs = output_balls(graph, point[None])[0]
-    low, high = outputs.lower(), outputs.upper()
-    if outputs.mid.size == 1:
-        return bool(high[0] < 0) if label == 1 else bool(low[0] > 0)
-    others = np.delete(low, label)
-    return bool(others.max() > high[label])
-
-
-def violates_tolerance(graph: Graph, x: Array, point: Array, tolerance: Fraction) -> bool:
-    """True only if some output provably moves by more than `tolerance` between the two inputs."""
-    outputs = output_balls(graph, np.stack([x, point]))
-    low, high = outputs.lower(), outputs.upper()
-    gaps = down(np.concatenate([low[1] - high[0], low[0] - high[1]]))
-    return any(np.isfinite(gap) and Fraction(gap) > tolerance for gap in gaps.tolist())

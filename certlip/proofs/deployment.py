@@ -20,6 +20,7 @@ import numpy as np
 from certlip.graph import Graph
 from certlip.graph.computed import Computed
 from certlip.graph.shift import Shift
+from certlip.onnx_reader.decisions import NESTED
 from certlip.onnx_reader.reader import FOLDED
 from certlip.proofs.ranges import Region
 from certlip.properties.outputs import decision_graph
@@ -34,13 +35,14 @@ def slack(graph: Graph, region: Region, precision: Precision) -> Array:
     graph: as the reader makes it. A normal form computes the same function, but has forgotten the file's operations.
     precision: the arithmetic of the executions, no finer than the types in the file (binary32 for binary32 weights).
     Stored weights and inputs may be rounded to it once; parameters of BatchNormalization enter as stored.
-    Infinite where nothing is known: a value may overflow, rounding errors add up to more than half, or the file
-    computes some of its constants (`FOLDED`), which executions round in their own way.
+    Infinite where nothing is known: a value may overflow, rounding errors add up to more than half, the file
+    computes some of its constants (`FOLDED`), which executions round in their own way, or it ends in more than one
+    softmax (`NESTED`), as the gap of `class_slack` is that of one.
     Raises ValueError where the center is no input of the graph.
     """
     if region.center.shape != graph.input_shape:
         raise ValueError(f"the region's center has shape {region.center.shape}, the input {graph.input_shape}")
-    if FOLDED in graph.notes:
+    if FOLDED in graph.notes or NESTED in graph.notes:
         return np.full(graph.output_size, np.inf)
     centre = Ball.exact(region.center[None])
     moved = Shift.ball(graph.input_shape, region.radius, region.norm == "l2")

@@ -21,10 +21,9 @@ from certlip.proofs.exact_form import Maps, dense_maps, exact_stages, transfer
 from certlip.proofs.exact_lmi import is_feasible, require_size
 from certlip.proofs.exact_values import largest, linear_image
 from certlip.proofs.form import Form
-from certlip.proofs.neuron_form import NoNeuronForm, activations, neuron_form
+from certlip.proofs.neuron_form import activations, neuron_form
 from certlip.proofs.ranges import Region
 from certlip.proofs.torus_form import torus_stages
-from certlip.proofs.torus_image import NoTorusForm
 from certlip.rigor.exact_definite import is_semidefinite
 from certlip.rigor.exact_numbers import Exact, NotExact, bilinear, concatenate, sqrt_up
 from certlip.rigor.norms import perron_vector
@@ -33,24 +32,15 @@ from certlip.rigor.rounding import Array
 _BATCH_ENTRIES = 1 << 23
 
 
-def exact_lipschitz(
-    graph: Graph, norm: str, method: str, witness: Mapping[str, Array], region: Region | None = None
-) -> Fraction | None:
-    """L with |Df| <= L |Dx| in `norm` for every network in the graph's balls, or None where none is proved.
-
-    method and witness: as in `LIPSCHITZ_PROOFS`; `prove_exactly` says why there is no proof. The graph is best given as
-    the reader makes it, before layers are merged in floats: that leaves the order of inputs and neurons as it is.
-    """
-    try:
-        return prove_exactly(graph, norm, method, witness, region)
-    except (NotExact, NoNeuronForm, NoTorusForm):
-        return None
-
-
 def prove_exactly(
     graph: Graph, norm: str, method: str, witness: Mapping[str, Array], region: Region | None = None
 ) -> Fraction:
-    """As `exact_lipschitz`; where there is no proof, NotExact, NoNeuronForm or NoTorusForm with the reason."""
+    """L with |Df| <= L |Dx| in `norm` for every network in the graph's balls.
+
+    method and witness: as in `LIPSCHITZ_PROOFS`. The graph is best given as the reader makes it, before layers are
+    merged in floats: that leaves the order of inputs and neurons as it is. Raises NotExact, NoNeuronForm or NoTorusForm
+    with the reason where there is no proof.
+    """
     if region is not None:
         raise NotExact("ranges of values on a region come from floating-point balls: bounds there have no exact proof")
     if norm not in ("l2", "linf"):

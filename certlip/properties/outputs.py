@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 
 from certlip.errors import UsageError
-from certlip.graph import Graph
-from certlip.ops import Dense, Reindex, Sigmoid
+from certlip.graph import Graph, Node, Operator
+from certlip.ops import Abs, Clip, Dense, Reindex, Relu, Scale, Sigmoid
 from certlip.passes import normal_form
 
 
@@ -72,6 +73,14 @@ def decision_graph(graph: Graph) -> Graph:
     if logit is not None:
         note = "the final Sigmoid is left out: the class is the sign of the logit before it"
         return replace(graph, nodes=graph.nodes[:logit], notes=(*graph.notes, note))
+    tail = _after_sigmoid(graph)
+    if tail is not None:
+        ends = tail(np.linspace(0.0, 1.0, 5).reshape(5, *tail.input_shape))
+        if not (ends.min() < 0.0 < ends.max()):
+            raise UsageError(
+                "the model's only output is computed from a Sigmoid and does not take both signs, so its sign decides "
+                "nothing; end the model in the Sigmoid or in the logit before it"
+            )
     return graph
 
 
@@ -81,15 +90,43 @@ def is_probability(graph: Graph) -> bool:
 
 
 def _logit_value(graph: Graph) -> int | None:
-    """The value that a last sigmoid reads, None without one. Reshapes of the single number may follow it."""
+    """The value that a last sigmoid reads, None without one. What leaves its number alone may follow it."""
     value = len(graph.nodes)
     while value:
         node = graph.nodes[value - 1]
         if isinstance(node.operator, Sigmoid):
             return node.inputs[0]
-        if not (isinstance(node.operator, Reindex) and node.operator.is_identity):
+        if not _keeps_probability(node.operator):
             return None
         value = node.inputs[0]
+    return None
+
+
+def _keeps_probability(operator: Operator) -> bool:
+    """Whether the operator maps every number of [0, 1] to itself: a reshape, x * 1 + 0, a clip to more than that."""
+    if isinstance(operator, Reindex):
+        return operator.is_identity
+    if isinstance(operator, Clip):
+        return bool((operator.low <= 0.0).all() and (operator.high >= 1.0).all())
+    if isinstance(operator, Scale):
+        weight, bias = operator.weight, operator.bias
+        return bool((weight.mid == 1.0).all()) and not any(a.any() for a in (weight.rad, bias.mid, bias.rad))
+    return isinstance(operator, Relu | Abs)
+
+
+def _after_sigmoid(graph: Graph) -> Graph | None:
+    """What is done to a single sigmoid before the output, None where the output comes from anything else."""
+    value = len(graph.nodes)
+    tail: list[Node] = []
+    while value:
+        node = graph.nodes[value - 1]
+        if isinstance(node.operator, Sigmoid):
+            nodes = tuple(replace(step, inputs=(i,)) for i, step in enumerate(reversed(tail)))
+            return Graph(graph.shapes[value], nodes)
+        if set(node.inputs) != {value - 1} or len(node.inputs) > 1 or prod(graph.shapes[value - 1]) != 1:
+            return None
+        tail.append(node)
+        value -= 1
     return None
 
 

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from certlip.certificate import Certificate, Store
+from certlip.certificate.store import MAX_MODEL_BYTES, model_name
 from certlip.check import Finding
+from certlip.check.models import origin
 from certlip.errors import CertificateRejected, UsageError
 from certlip.report.claim_words import claim_items, headline, input_items, limits
 from certlip.report.frameworks import ai_act_items, iso_items
-from certlip.report.proof_words import arithmetic_items, proof_items
+from certlip.report.proof_words import arithmetic_items, execution_items, proof_items
 from certlip.report.sections import Item, Section, bullets, clipped
 from certlip.version import __version__
 
@@ -53,9 +55,9 @@ def explain(
         Section("For which inputs", input_items(record, store)),
         Section("In which arithmetic", arithmetic_items(record)),
         Section("What is taken for granted", _assumptions(record)),
-        Section("How the proof goes", proof_items(record, store)),
+        Section("How the proof goes", (*proof_items(record, store), *execution_items(record))),
         Section("What is not claimed", bullets(limits(record))),
-        Section("How to prove it again", _commands(path, [record], models)),
+        Section("How to prove it again", _commands(path, [(store, record)], models)),
         Section("In the terms of ISO/IEC 24029-2", iso_items(record, finding)),
         Section("For a technical file under Article 15 of the EU AI Act", ai_act_items(record, finding)),
     )
@@ -69,7 +71,7 @@ def survey(
     """The page about many records: how many of which kind, about which models, and one of each kind in short."""
     kinds: Counter[tuple[str, str]] = Counter()
     owners: Counter[tuple[str, str]] = Counter()
-    first: dict[tuple[str, str], tuple[str, Certificate]] = {}
+    first: dict[tuple[str, str], tuple[Store, str, Certificate]] = {}
     unreadable: list[str] = []
     for store, name in entries:
         try:
@@ -80,7 +82,7 @@ def survey(
         kind = record.kind, _arithmetic(record)
         kinds[kind] += 1
         owners[record.model["name"], record.model["sha256"]] += 1
-        first.setdefault(kind, (name, record))
+        first.setdefault(kind, (store, name, record))
     examples = [first[kind] for kind in sorted(first)]
     claims = tuple(Item(f"{count} in {arithmetic}", kind) for (kind, arithmetic), count in sorted(kinds.items()))
     sections = (
@@ -88,7 +90,7 @@ def survey(
         Section("What they claim", claims),
         Section("About which models", _models(owners)),
         Section("One of each kind", _examples(examples, path)),
-        Section("How to prove them again", _commands(path, [record for _, record in examples], models)),
+        Section("How to prove them again", _commands(path, [(store, record) for store, _, record in examples], models)),
     )
     by_kind: Counter[str] = Counter()
     for (name, _), count in sorted(kinds.items()):
@@ -165,9 +167,13 @@ def _assumptions(record: Certificate) -> tuple[Item, ...]:
     )
 
 
-def _commands(path: Path, records: Sequence[Certificate], models: Sequence[Path]) -> tuple[Item, ...]:
-    """records: those that `path` holds, or one of each kind."""
-    names = [str(model) for model in models] or sorted({_file(record.model["name"]) for record in records})[:3]
+def _commands(
+    path: Path, entries: Sequence[tuple[Store, Certificate]], models: Sequence[Path]
+) -> tuple[Item, ...]:
+    """entries: the record that `path` holds, or one of each kind."""
+    records = [record for _, record in entries]
+    missing = {_file(record.model["name"]) for store, record in entries if not _finds_model(store, record)}
+    names = [str(model) for model in models] or sorted(missing)[:3]
     line = " ".join([shlex.quote(_file(str(path))), *(f"--model {shlex.quote(clipped(name))}" for name in names)])
     if all(record.is_deployed for record in records) and path.suffix == ".json":
         line += " --level deployed"
@@ -175,13 +181,24 @@ def _commands(path: Path, records: Sequence[Certificate], models: Sequence[Path]
         Item(f"certlip check {line}", "$"),
         Item(f"python -m certlip.check {line}", "$"),
         Item(
-            "The second needs numpy and onnx only. --model takes the model file or a folder to search; the file is "
-            "found by sha256. Keep the certificates of one run together: they refer to each other by digest."
+            "The second needs numpy and onnx only. --model takes the model file that you rely on, or a folder to "
+            "search; the file is found by sha256, without --model with the certificates or where it lay when they were "
+            "made. Keep the certificates of one run together: they refer to each other by digest."
         ),
     ]
     if not all(record.is_deployed for record in records):
         items.append(Item("--exact proves claims about real arithmetic in exact arithmetic, not in bounded floats."))
     return tuple(items)
+
+
+def _finds_model(store: Store, record: Certificate) -> bool:
+    """Whether a check that no model is named for has a file to look at: kept in the store, or where it once lay."""
+    if origin(record, store) is not None:
+        return True
+    try:
+        return bool(store.data(model_name(record.model["sha256"]), MAX_MODEL_BYTES))
+    except CertificateRejected:
+        return False
 
 
 def _file(name: str) -> str:
@@ -222,10 +239,10 @@ def _models(owners: Counter[tuple[str, str]]) -> tuple[Item, ...]:
     return tuple([*rows, Item(f"{len(owners) - _MOST} more", "-")] if len(owners) > _MOST else rows)
 
 
-def _examples(examples: Sequence[tuple[str, Certificate]], path: Path) -> tuple[Item, ...]:
-    items = [Item(f"{clipped(name)}: {claim_items(record)[0].text}", record.kind) for name, record in examples]
+def _examples(examples: Sequence[tuple[Store, str, Certificate]], path: Path) -> tuple[Item, ...]:
+    items = [Item(f"{clipped(name)}: {claim_items(record)[0].text}", record.kind) for _, name, record in examples]
     if examples:
-        name = shlex.quote(clipped(examples[-1][0]))
+        name = shlex.quote(clipped(examples[-1][1]))
         items.append(Item("The page about one of them:"))
         items.append(Item(f"certlip explain {shlex.quote(_file(str(path)))} --name {name}", "$"))
     return tuple(items)

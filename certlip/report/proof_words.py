@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from decimal import Context, Decimal
+from fractions import Fraction
 from math import log2
 
 from certlip.certificate import Certificate, Store
+from certlip.certificate.grammar import rational
 from certlip.errors import CertificateRejected
 from certlip.report.sections import Item, clipped
 from certlip.rigor.rounding import PRECISIONS
 
+_MOST = 12
 METHODS = {
     "spectral": "a product of operator norms: no layer stretches a change by more than its norm, which is proved, and "
     "the norms are combined along the graph",
@@ -77,6 +81,36 @@ _BELIEVED = Item(
     "No number of the record is believed: the checker reads the model file, computes each bound again with bounds on "
     "its own rounding errors, or in exact arithmetic, and compares rational numbers."
 )
+
+
+def execution_items(record: Certificate) -> tuple[Item, ...]:
+    """What the record says that a runtime answered at a counterexample: it was there to see, and no proof reads it."""
+    details = record.provenance.get("details")
+    told = details.get("execution") if isinstance(details, dict) else None
+    if record.kind != "falsification" or not isinstance(told, dict):
+        return ()
+    runtime = clipped(str(told.get("runtime")))
+    answer = told.get("outputs_at_counterexample")
+    try:
+        outputs = [rational(value) for value in answer] if isinstance(answer, list) else []
+    except CertificateRejected:
+        outputs = []
+    if not outputs:
+        return (Item(f"{runtime} gave no answer at the failing input (evidence, not part of the proof)", "execution"),)
+    shown = ", ".join(_nearest(value) for value in outputs[:_MOST]) + (", ..." if len(outputs) > _MOST else "")
+    decides = "label" in record.statement and len(outputs) > 1
+    largest = f", the largest for class {outputs.index(max(outputs))}" if decides else ""
+    return (
+        Item(
+            f"{runtime} answered {shown} (rounded){largest}, at the failing input, as the record says: evidence, not "
+            "part of the proof.", "execution",
+        ),
+    )  # fmt: skip
+
+
+def _nearest(value: Fraction) -> str:
+    """Five digits of what nothing rests on, however large it is."""
+    return f"{Context(prec=5).divide(Decimal(value.numerator), Decimal(value.denominator)).normalize():g}"
 
 
 def _method(record: Certificate) -> Item:

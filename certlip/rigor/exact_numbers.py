@@ -194,10 +194,9 @@ def concatenate(parts: list[Exact], axis: int) -> Exact:
 
 def maximum(left: Exact, right: Exact) -> Exact:
     """|max(X, Y) - max(x, y)| <= max(|X - x|, |Y - y|)."""
-    larger = left.where((left - right).sign() >= 0, right)
-    radii = [Exact(ball._aligned(larger.shape).rad, {}, larger.shape) for ball in (left, right)]
-    widest = radii[0].where((radii[0] - radii[1]).sign() >= 0, radii[1])
-    return Exact(larger.mid, widest.mid, larger.shape)
+    left, right = left._aligned(right.shape), right._aligned(left.shape)
+    mid, rad = (_larger(*pair, left.shape) for pair in ((left.mid, right.mid), (left.rad, right.rad)))
+    return Exact(mid, rad, left.shape)
 
 
 def sqrt_up(square: Fraction, bits: int = 300) -> Fraction:
@@ -283,6 +282,12 @@ def _sum(left: Limbs, right: Limbs) -> Limbs:
 
 def _scaled(limbs: Limbs, signs: Integers) -> Limbs:
     return {e: limb * signs for e, limb in limbs.items()}
+
+
+def _larger(left: Limbs, right: Limbs, shape: tuple[int, ...]) -> Limbs:
+    """The larger number of each pair. Their difference keeps all its limbs: an entry may be far below the others."""
+    wins = (_sign(_sum(left, _scaled(right, np.array(-1))), shape) >= 0).astype(np.int64)
+    return _sum(_scaled(left, wins), _scaled(right, 1 - wins))
 
 
 def _sign(limbs: Limbs, shape: tuple[int, ...]) -> Integers:

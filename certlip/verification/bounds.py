@@ -13,7 +13,7 @@ import numpy as np
 from certlip.graph import Graph
 from certlip.lipschitz.bound import Bound
 from certlip.lipschitz.certifier import Certifier, Witness
-from certlip.lipschitz.engine import best, methods, prove, run
+from certlip.lipschitz.engine import best, methods, prove, quick_first, run
 from certlip.lipschitz.lipsdp import LipSDP
 from certlip.lipschitz.shared import SharedMultipliers
 from certlip.proofs.neuron_form import neuron_form
@@ -59,7 +59,7 @@ class BoundTable:
         """
         table = self._bounds.setdefault(output, {})
         yield self.best(output)
-        for certifier in self._methods:
+        for certifier in quick_first(self._methods, self._select(output), self.norm):
             if (output, certifier.name) in self._finished:
                 continue
             if deadline is not None and time.monotonic() >= deadline:

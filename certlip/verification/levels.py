@@ -145,17 +145,18 @@ class Grader:
             if tolerance is not None:
                 slack = slack_between(self._model.graph, Region(x, Fraction(0), norm), there, self._class)
                 first, second = theorems.outputs_at(self._exact, x), theorems.outputs_at(self._exact, point)
-                gaps = [max(a - d, c - b) for a, b, c, d in zip(*first, *second, strict=True)]
-                entries = [_Contest(gap - tolerance, lost) for gap, lost in zip(gaps, slack, strict=True)]
+                proved = theorems.moves(first, second, tolerance, slack)
+                gaps = zip(theorems.gaps(first, second), slack, strict=True)
+                entries = [_Contest(gap - tolerance, lost) for gap, lost in gaps]
             else:
                 slack = class_slack_on(self._model.graph, there, self._class)
                 outputs, label = theorems.outputs_at(self._exact, point), result.label or 0
+                proved = theorems.loses(outputs, label, slack)
                 rivals = theorems.rivals(len(slack), label)
                 entries = [_Contest(*theorems.lead(outputs, slack, k, label)) for k, _ in rivals]
         except CertificateRejected:
             return _FLOAT
-        best = max(entries, key=lambda entry: entry.margin - entry.lost)
-        return self._grade(slack, [best]) if best.margin > best.lost else _FLOAT
+        return self._grade(slack, [max(entries, key=lambda entry: entry.margin - entry.lost)]) if proved else _FLOAT
 
     def reduced(self, margins: Array, x: Array, label: int) -> Array:
         """Margins less what executions may lose of each on the ball; all -inf where nothing is known about them."""

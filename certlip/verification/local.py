@@ -8,10 +8,10 @@ from fractions import Fraction
 from certlip.graph import Graph
 from certlip.lipschitz.bound import Bound
 from certlip.lipschitz.local import local_bound
-from certlip.proofs.margin import certified_radius, is_certified
 from certlip.proofs.ranges import Region
 from certlip.properties import Output
 from certlip.rigor.rounding import Array, down
+from certlip.verification.margins import certified_radius, is_certified
 
 
 def bounds_on_ball(

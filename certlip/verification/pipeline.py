@@ -11,20 +11,21 @@ from functools import cached_property
 
 import numpy as np
 
-from certlip.check.theorems import in_clip
-from certlip.errors import UsageError
+from certlip.check import theorems
+from certlip.errors import CertificateRejected, UsageError
 from certlip.importers import Model
 from certlip.lipschitz.bound import Bound
-from certlip.proofs.counterexample import is_within, violates_label, violates_tolerance
-from certlip.proofs.margin import certified_radius, is_certified, label_margins, output_balls
+from certlip.proofs.counterexample import is_within
+from certlip.proofs.margin import output_balls
 from certlip.properties import Output
-from certlip.properties.outputs import ALL, DECISION, margins_graph, select
+from certlip.properties.outputs import ALL, margins_graph, select
 from certlip.rigor.rounding import Array, down
 from certlip.verification.attack import attack_label, attack_tolerance, representable
 from certlip.verification.bounds import BoundTable
 from certlip.verification.dataset import Dataset, require_classes
 from certlip.verification.levels import Grader
 from certlip.verification.local import bounds_on_ball, radius_within
+from certlip.verification.margins import certified_radius, is_certified, label_margins
 from certlip.verification.model_file import input_type
 from certlip.verification.replay import runner, shows_other_label
 from certlip.verification.verdicts import Question, SampleResult, Status
@@ -54,9 +55,7 @@ class Verifier:
     def rivals(self, label: int) -> list[tuple[int, Output]]:
         """Entry of the margins and the output whose Lipschitz bound goes with it."""
         size = self.scores.output_size
-        if size == 1:
-            return [(0, DECISION)]
-        return [(k, Output.pair(min(label, k), max(label, k))) for k in range(size) if k != label]
+        return [(0 if size == 1 else k, output) for k, output in theorems.rivals(size, label)]
 
     def decide(self, index: int, x: Array, target, deadline: float | None) -> SampleResult:
         """The verdict on one sample, x of the model's input shape."""
@@ -144,7 +143,7 @@ class Verifier:
         if bound is None:
             return False
         if self.question.tolerance is not None:
-            return Fraction(bound.value) * self.question.eps <= self.question.tolerance
+            return theorems.stays(Fraction(bound.value), self.question.eps, self.question.tolerance)
         return is_certified(float(margins[rival[0]]), bound.value, self.question.eps)
 
     def _with_radius(
@@ -222,18 +221,23 @@ class Verifier:
         kind = input_type(self.model)
         for point in points[:3]:
             for candidate in representable(x, point, kind):
-                inside = is_within(x, candidate, question.norm, question.eps) and in_clip(candidate, question.clip)
-                if inside and self._violates(x, candidate, label):
+                inside = is_within(x, candidate, question.norm, question.eps)
+                valid = inside and theorems.in_clip(candidate, question.clip)
+                if valid and self._violates(x, candidate, label):
                     return candidate
         return None
 
     def _violates(self, x: Array, point: Array, label: int | None) -> bool:
         """Proved for the exact network, and shown by the runtime."""
-        tolerance = self.question.tolerance
-        if tolerance is not None:
-            moved = violates_tolerance(self.scores, x, point, tolerance)
-            return moved and Fraction(float(np.abs(self._run(point) - self._run(x)).max())) > tolerance
-        if label is None or not violates_label(self.scores, point, label):
+        tolerance, none = self.question.tolerance, [Fraction(0)] * self.scores.output_size
+        try:
+            outputs = theorems.outputs_at(self.scores, point)
+            if tolerance is not None:
+                moved = theorems.moves(theorems.outputs_at(self.scores, x), outputs, tolerance, none)
+                return moved and Fraction(float(np.abs(self._run(point) - self._run(x)).max())) > tolerance
+        except CertificateRejected:  # outputs that overflow prove nothing
+            return False
+        if label is None or not theorems.loses(outputs, label, none):
             return False
         return shows_other_label(self._run(point), label, self.model)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import stat
 import struct
 import time
 import tracemalloc
 import zipfile
 import zlib
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,7 @@ from certlip.certificate import (
     array_digest,
     open_store,
 )
+from certlip.certificate.arrays import MAX_ARRAY_BYTES, decode_array
 from certlip.certificate.bundle import MAX_MEMBERS
 from certlip.check import Checker, check, records
 from certlip.errors import CertificateRejected, UsageError
@@ -317,6 +320,65 @@ def test_as_many_members_as_are_allowed_fit(tmp_path):
     assert len(Bundle(tmp_path / "x.certlip").names()) == 5000 < MAX_MEMBERS
 
 
+def test_an_array_that_many_claims_share_is_inflated_once(tmp_path, monkeypatch):
+    path, digest = write(tmp_path / "x.certlip"), array_digest(ARRAY)
+    calls, read = [], Bundle.data
+    monkeypatch.setattr(Bundle, "data", lambda self, name, limit: calls.append(name) or read(self, name, limit))
+    store = Bundle(path)
+    shared = [store.array(digest) for _ in range(5)]
+    assert calls == [f"{digest}.npy"] and np.array_equal(shared[-1], ARRAY)
+    with pytest.raises(ValueError, match="read-only"):
+        shared[0][0, 0] = 7.0
+    monkeypatch.setattr("certlip.certificate.store._KEPT", 1)
+    with pytest.raises(CertificateRejected):
+        store.array("0" * 64)  # what is missing displaces nothing and is not remembered
+    assert store.array(digest) is shared[0]
+
+
+@pytest.mark.parametrize("kind", ["<f4", "<f8"])
+def test_a_large_array_is_refused_before_it_is_inflated(tmp_path, kind):
+    """Zeros that take 300 KiB in the archive and more in memory than any array of a certificate."""
+    entries = MAX_ARRAY_BYTES // 8 + 1 if kind == "<f4" else MAX_ARRAY_BYTES // 8
+    with zipfile.ZipFile(tmp_path / "x.certlip", "w", zipfile.ZIP_DEFLATED) as archive:
+        entry = zipfile.ZipInfo(NAME)
+        entry.compress_type = zipfile.ZIP_DEFLATED
+        with archive.open(entry, "w") as stream:
+            np.lib.format.write_array_header_1_0(
+                stream, {"descr": kind, "fortran_order": False, "shape": (entries,)}
+            )
+            for _ in range(entries * int(kind[-1]) // 2**20 + 1):
+                stream.write(bytes(2**20))
+        archive.writestr("a.json", RECORD.to_json())
+    if kind == "<f4":  # the file is within the limit, what it decodes to is not: decoding refuses by the header
+        data = Bundle(tmp_path / "x.certlip").data(NAME, MAX_ARRAY_BYTES)
+        with pytest.raises(CertificateRejected, match="larger"):
+            decode_array(data, sha256(data).hexdigest())
+    else:
+        tracemalloc.start()
+        assert "larger" in refused(tmp_path / "x.certlip")
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+        tracemalloc.stop()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="devices and pipes")
+@pytest.mark.parametrize("target", ["/dev/zero", "/dev/stdin", "pipe"])
+def test_devices_and_pipes_are_refused_at_once(tmp_path, target):
+    os.mkfifo(tmp_path / "pipe")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in ("a.json", NAME, "x.certlip"):
+        (folder / name).symlink_to(tmp_path / target)
+    began = time.process_time()
+    for read in (Folder(folder).record, lambda name: Folder(folder).data(name, 2**40)):
+        with pytest.raises(CertificateRejected, match="regular"):
+            read("a.json")
+    with pytest.raises(CertificateRejected, match="regular"):
+        Folder(folder).array(HEX)
+    with pytest.raises(CertificateRejected, match="regular"):
+        Bundle(folder / "x.certlip")
+    assert time.process_time() - began < 1
+
+
 def test_folders_are_confined(tmp_path):
     (tmp_path / "secret.json").write_text(RECORD.to_json())
     store = Folder(tmp_path / "inside")
@@ -328,8 +390,9 @@ def test_folders_are_confined(tmp_path):
         store.data("none.json", 100)
 
 
-def test_arrays_are_read_one_by_one(tmp_path):
-    """Reading one array of a bundle takes memory of its own size, not of all."""
+def test_arrays_are_read_one_by_one(tmp_path, monkeypatch):
+    """Reading one array of a bundle takes memory of its own size and of the few that are kept, not of all."""
+    monkeypatch.setattr("certlip.certificate.store._KEPT_BYTES", 2**21)
     writer = BundleWriter(tmp_path / "x.certlip")
     arrays = [np.full(2**17, float(index)) for index in range(8)]
     for array in arrays:

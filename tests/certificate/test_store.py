@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stored import read_certificate, write_certificate
 
-from certlip.certificate import Certificate, Folder, read_certificate, write_certificate
+from certlip.certificate import Certificate, Folder
 from certlip.certificate.arrays import MAX_ARRAY_BYTES, array_bytes, array_digest
 from certlip.certificate.folder import write_atomically
 from certlip.errors import CertificateRejected, UsageError

@@ -1,16 +1,20 @@
 """Honest certificates are accepted; every lie, signed with a fitting digest, is rejected."""
 
+import re
 from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from stored import read_certificate
 from workbench import Workbench, altered, ball, float32, onnx_model, random_layers, raw_record
 
-from certlip.certificate import Certificate, array_digest, read_certificate
-from certlip.check import Checker
+from certlip.certificate import Certificate, array_digest
+from certlip.check import Checker, check
+from certlip.check.checker import _inside
 from certlip.proofs.margin import output_balls
 from certlip.properties import Output
+from certlip.properties.numbers import short_down, short_up
 from certlip.properties.outputs import margins_graph
 
 ALL = Output("all")
@@ -320,6 +324,46 @@ def test_values_beyond_all_floats_are_accepted_where_true(bench):
     finding = bench.check(path)
     path.unlink()
     assert finding.accepted and "<= 1e+2000 |Dx|" in finding.message
+
+
+def test_long_numbers_are_rounded_to_the_weaker_claim(bench, robust):
+    """The words never claim more than the record; a short number is shown as it stands."""
+    certificate, x, _, limit = robust
+    for eps in (Fraction(1, 3) * limit, limit * Fraction(10**30 - 1, 10**30), Fraction(1, 8)):
+        if eps >= limit:
+            continue
+        path = bench.write(altered(certificate, eps=str(eps)), x)
+        message = bench.check(path).message
+        path.unlink()
+        (shown,) = re.findall(r"distance (\S+) of a point", message)
+        assert len(shown) < 30 and eps * (1 - Fraction(1, 10**8)) <= Fraction(shown) <= eps
+        assert shown == str(eps) or len(str(eps)) > 12
+    for value in (Fraction(1, 3), Fraction(10**40 + 1, 10**40), Fraction(1, 10**320), Fraction(8, 255), Fraction(0)):
+        assert Fraction(short_down(value)) <= value <= Fraction(short_up(value))
+        assert Fraction(short_up(value)) - Fraction(short_down(value)) <= value / 10**8
+        words = _inside({"norm": "l2", "eps": str(value), "clip": [str(value), str(2 * value)]})
+        low, high = words.split("[")[1].rstrip("]").split(", ")
+        assert value <= Fraction(low) and Fraction(high) <= 2 * value
+    assert short_down(Fraction(8, 255)) == short_up(Fraction(8, 255)) == "8/255"
+
+
+def test_refusals_say_what_to_do(bench, robust):
+    certificate, x, _, _ = robust
+    path = bench.write(certificate, x)
+    finding = Checker(level="deployed").check(path)
+    assert "less than deployed" in finding.message and "--level deployed" in finding.message
+    path.unlink()
+    bound, arrays = bench.lipschitz()
+    path = bench.write(bound, *arrays)
+    finding = Checker(level="deployed").check(path)
+    assert "Lipschitz bound is about real arithmetic" in finding.message and "--level" not in finding.message
+    path.unlink()
+    broken = bench.folder / "broken.certlip"
+    for content in (b"", b"x", b"PK" * 50):
+        broken.write_bytes(content)
+        (finding,) = check(broken)
+        assert "copy it again" in finding.message and ": :" not in repr(finding)
+    broken.unlink()
 
 
 def test_names_in_a_certificate_cannot_forge_output(bench):

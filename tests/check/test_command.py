@@ -132,6 +132,15 @@ def test_the_bare_environment_is_bare(bare):
     assert run_bare(bare, "-c", "import numpy, onnx, certlip").returncode == 0
 
 
+@pytest.mark.parametrize("call", [["-m", "certlip"], ["-c", "from certlip.__main__ import main; main()"]])
+def test_the_other_command_says_what_is_missing(bare, call):
+    """The second is what the installed script runs."""
+    result = run_bare(bare, *call, "check", "x.json")
+    assert result.returncode == 2 and result.stdout == "" and result.stderr.count("\n") == 1
+    assert "click" in result.stderr and "python -m certlip.check" in result.stderr
+    assert 'certlip = "certlip.__main__:main"' in (ROOT / "pyproject.toml").read_text()
+
+
 @pytest.mark.parametrize("place", ["c", "c.certlip"])
 def test_a_run_is_checked_in_a_bare_environment(bare, tmp_path, place):
     line = ["verify", ZOO / "breast_cancer.onnx", "--eps", "0.1", "--limit", "2", "--method", "spectral"]
@@ -192,7 +201,8 @@ def test_interruptions_and_closed_pipes_are_quiet(bench):
         process.stdout.close()
         err = process.stderr.read()
     assert process.returncode == 141 and err == ""
-    with subprocess.Popen([*arguments[:4], "--json"], **options | {"env": os.environ | {"PYTHONPATH": str(ROOT)}}) as last:
+    options["env"].pop("PYTHONUNBUFFERED")
+    with subprocess.Popen([*arguments[:4], "--json"], **options) as last:
         last.stdout.close()  # all of it is still in the buffer when the last line is printed
         err = last.stderr.read()
     assert last.returncode == 141 and err == ""

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import ZOO, command
+from stored import write_certificate
 from workbench import BROKE_OFF
 
-from certlip.certificate import BundleWriter, Certificate, Folder, array_digest, write_certificate
+from certlip.certificate import BundleWriter, Certificate, Folder, array_digest
 from certlip.check import Checker, check, records
 from certlip.errors import UsageError
 

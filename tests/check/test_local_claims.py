@@ -13,10 +13,11 @@ from workbench import Workbench, altered, ball, float32, onnx_model, random_laye
 from certlip.certificate import Certificate, array_digest
 from certlip.errors import CertificateRejected
 from certlip.lipschitz.local import local_bound
-from certlip.proofs.margin import label_margins, output_balls
+from certlip.proofs.margin import output_balls
 from certlip.proofs.ranges import Region
 from certlip.properties import Output
 from certlip.properties.outputs import ALL, margins_graph
+from certlip.verification.margins import label_margins
 
 EPS = Fraction(1, 8)
 SCHEMA = Path(__file__).parents[2] / "specs" / "certificate.schema.json"

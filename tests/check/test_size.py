@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,9 @@ from tests.check.reached_code import ROOT, code_lines
 
 ZOO = ROOT.parent / "models_zoo"
 
-KERNEL = ("rigor", "check", "certificate", "proofs")
+KERNEL = ("rigor", "check", "certificate", "proofs", "regular_files.py")
 LOWERING = ("graph", "ops", "onnx_reader", "passes", "properties")
-WHOLE = 7100
+WHOLE = 7500
 """Lines of code of all these rooms, which only changes that say so here may exceed."""
 
 
@@ -48,7 +49,21 @@ def test_what_one_check_enters(make, stem, method, arithmetic, kernel, lowering,
     assert 0 < inside <= kernel and 0 < below <= lowering, found["rooms"]
 
 
+def lines_of(room: str) -> int:
+    """Lines of code of a room, or of a file that is one."""
+    files = [ROOT / room] if room.endswith(".py") else (ROOT / room).rglob("*.py")
+    return sum(len(code_lines(path.read_text())) for path in files)
+
+
 def test_the_trusted_base_does_not_grow_unseen():
-    files = [path for room in (*KERNEL, *LOWERING) for path in (ROOT / room).rglob("*.py")]
-    total = sum(len(code_lines(path.read_text())) for path in files)
-    assert 0.9 * WHOLE < total <= WHOLE
+    assert 0.9 * WHOLE < sum(map(lines_of, (*KERNEL, *LOWERING))) <= WHOLE
+
+
+def test_its_size_is_told():
+    """The table of `docs/certificates.md` names every room with its lines, within a tenth."""
+    page = (ROOT.parent / "docs" / "certificates.md").read_text()
+    told = {room: int(lines) for room, lines in re.findall(r"\| `(\w+)` \| (\d+) (?=\|)", page)}
+    rooms = {room for room in (*KERNEL, *LOWERING) if not room.endswith(".py")}
+    assert told.keys() == rooms
+    for room, lines in told.items():
+        assert abs(lines_of(room) - lines) <= 0.1 * lines, (room, lines_of(room))

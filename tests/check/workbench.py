@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from stored import read_certificate, write_certificate
 
-from certlip.certificate import Certificate, array_digest, read_certificate, write_certificate
+from certlip.certificate import Certificate, array_digest
 from certlip.check import Checker, Finding
 from certlip.graph import Graph
 from certlip.lipschitz import bound_output

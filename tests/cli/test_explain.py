@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 from small_models import ROOT, command, random_chain, save_chain
 
-from certlip.certificate import open_writer
+from certlip.certificate import Certificate, open_writer
+from certlip.certificate.store import model_name
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +35,7 @@ def test_one_certificate_is_read_or_checked(place):
     assert read.code == checked.code == 0 and read.err == checked.err == ""
     assert "READ ONLY" in read.out and "PROVED AGAIN" not in read.out
     assert "PROVED AGAIN" in checked.out and "READ ONLY" not in checked.out
-    assert f"certlip check {path} --model m.onnx" in read.out
+    assert f"certlip check {path} --level deployed\n" in read.out  # the model is found where it lay
     named = command("explain", path, "--model", place / "m.onnx")
     assert f"--model {place / 'm.onnx'}" in named.out
 
@@ -43,6 +46,49 @@ def test_the_command_on_the_page_works(place, monkeypatch):
         page = command("explain", *arguments).out
         line = next(line for line in page.splitlines() if line.startswith("    $ certlip check "))
         assert command(*line.split()[2:]).code == 0, line
+
+
+def test_a_bundle_that_holds_its_model_needs_no_other(place, tmp_path, monkeypatch):
+    """As those of torch modules do: nobody has a file of that name to pass with --model."""
+    bound = tmp_path / "bound.json"
+    assert command("bound", place / "m.onnx", "--method", "spectral", "--certificate", bound).code == 0
+    record = Certificate.from_json(bound.read_text())
+    name = model_name(record.model["sha256"])
+    writer = open_writer(tmp_path / "t.certlip")
+    alone = replace(record, model={**record.model, "name": name}, provenance={})
+    writer.write("bound.json", alone, {})
+    writer.put(name, (place / "m.onnx").read_bytes())
+    writer.close()
+    open_writer(tmp_path / "elsewhere" / "c").write("bound.json", alone, {})
+    monkeypatch.chdir(tmp_path)
+    page = command("explain", "t.certlip").out
+    line = next(line for line in page.splitlines() if line.startswith("    $ certlip check "))
+    assert "--model" not in line and command(*line.split()[2:]).code == 0
+    assert f"--model {name}" in command("explain", "elsewhere/c").out
+
+
+def test_a_falsification_shows_what_the_runtime_answered(place, tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.float32([[-0.3, 1.78]]))
+    line = ["verify", place / "m.onnx", "--data", tmp_path / "x.npz", "--eps", "1/4", "--certificates", tmp_path / "c"]
+    assert command(*line).code == 1
+    file = tmp_path / "c" / "sample-000000.json"
+    record = json.loads(file.read_text())
+    told = [Fraction(value) for value in record["provenance"]["details"]["execution"]["outputs_at_counterexample"]]
+    shown = " ".join(command("explain", file).out.split())
+    assert f"the largest for class {told.index(max(told))}, at the failing input" in shown
+    assert "evidence, not part of the proof" in shown
+    assert ", ".join(f"{float(value):.5g}" for value in told) + " (rounded)" in shown
+    honest = Certificate.from_json(file.read_text())
+    for answer in (None, [], "12", {"1": 1}, [1], ["x"], ["1/0"], [["1"]]):
+        told = {"runtime": "\x1b[2Kme", "outputs_at_counterexample": answer}
+        lie = replace(honest, provenance={"details": {"execution": told}})
+        open_writer(tmp_path / "lie").write("x.json", lie, {})
+        ran = command("explain", tmp_path / "lie" / "x.json")
+        assert ran.code == 0 and "gave no answer" in ran.out and "\x1b" not in ran.out
+    for details in (None, [], "x", {"execution": []}):
+        open_writer(tmp_path / "lie").write("x.json", replace(honest, provenance={"details": details}), {})
+        ran = command("explain", tmp_path / "lie" / "x.json")
+        assert ran.code == 0 and "answer" not in ran.out
 
 
 def test_a_rejected_certificate_is_never_explained_as_proved(place, tmp_path):

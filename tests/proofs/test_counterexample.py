@@ -5,14 +5,26 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from certlip.check import theorems
+from certlip.errors import CertificateRejected
 from certlip.graph import Graph, Node
 from certlip.ops import Dense, Relu
-from certlip.proofs.counterexample import is_within, violates_label, violates_tolerance
+from certlip.proofs.counterexample import is_within
 
 
 def linear(weight, bias=None) -> Graph:
     weight = np.asarray(weight, dtype=float)
     return Graph((weight.shape[1],), (Node(Dense.of(weight, bias), (0,)),))
+
+
+def violates_label(graph: Graph, point, label: int) -> bool:
+    outputs = theorems.outputs_at(graph, point)
+    return theorems.loses(outputs, label, [Fraction(0)] * graph.output_size)
+
+
+def violates_tolerance(graph: Graph, x, point, tolerance: Fraction) -> bool:
+    ends = theorems.outputs_at(graph, x), theorems.outputs_at(graph, point)
+    return theorems.moves(*ends, tolerance, [Fraction(0)] * graph.output_size)
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
@@ -79,5 +91,7 @@ def test_overflow_violates_nothing():
     operators = (Dense.of([[1e160], [0.0]], [0.0, 1.0]), Relu(), Dense.of([[1e-160, 0.0], [0.0, -5.0]], [-1e200, 0.0]))
     graph = Graph((1,), tuple(Node(operator, (i,)) for i, operator in enumerate(operators)))
     point = np.array([1e150])  # the exact logits are -1e200 and -5
-    assert not violates_label(graph, point, 1)
-    assert not violates_tolerance(graph, np.array([0.0]), point, Fraction(10**300))
+    with pytest.raises(CertificateRejected, match="overflow"):
+        violates_label(graph, point, 1)
+    with pytest.raises(CertificateRejected, match="overflow"):
+        violates_tolerance(graph, np.array([0.0]), point, Fraction(10**300))

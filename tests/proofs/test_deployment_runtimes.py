@@ -17,9 +17,10 @@ from certlip.graph import Graph
 from certlip.onnx_reader import read_file, read_graph
 from certlip.ops import Add, Conv, Dense, Reindex, Relu, Scale, Tanh
 from certlip.proofs.deployment import slack
-from certlip.proofs.margin import label_margins, output_balls
+from certlip.proofs.margin import output_balls
 from certlip.proofs.ranges import Region
 from certlip.rigor.rounding import BINARY32
+from certlip.verification.margins import label_margins
 
 MODELS = sorted(ZOO.glob("*.onnx"))
 zoo = pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)

@@ -7,6 +7,7 @@ from itertools import pairwise
 import mpmath
 import numpy as np
 import pytest
+from exact_proofs import exact_lipschitz
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import random_graph, steepest_secant
@@ -16,7 +17,7 @@ from certlip.graph import Affine, Graph, Node
 from certlip.lipschitz import bound_output
 from certlip.onnx_reader import read_file, read_graph
 from certlip.ops import Abs, Add, Concat, Conv, Dense, LeakyRelu, Reindex, Relu, Scale, Tanh
-from certlip.proofs.exact import exact_lipschitz, prove_exactly
+from certlip.proofs.exact import prove_exactly
 from certlip.proofs.exact_form import dense_maps, torus_maps
 from certlip.proofs.form import Form
 from certlip.proofs.neuron_form import dense_matrices, neuron_form

@@ -134,6 +134,21 @@ def test_choices_between_balls(seed):
     assert holds(Exact(largest.mid, {}, (8,)), truth)
 
 
+def test_maxima_of_entries_far_below_the_largest():
+    """Their difference must not be cut off: nothing would be left of the small entries, and the left one would win."""
+    for power in (100, 259, 300, 900):
+        left, right = np.array([2.0**power, 0.0, 0.0]), np.array([0.0, 1.0, -1.0])
+        for pair in ((left, right), (right, left)):
+            expected = [Fraction(2) ** power, Fraction(1), Fraction(0)]
+            assert maximum(*map(Exact.of, pair)).ends() == (expected, expected)
+            low, high = maximum(*(Exact.of(Ball(np.zeros(3), np.abs(side))) for side in pair)).ends()
+            radii = [Fraction(2) ** power, Fraction(1), Fraction(1)]
+            assert all(a <= -r and r <= b for a, r, b in zip(low, radii, high, strict=True))
+    one, two = Exact.of(np.array([[2.0**400], [0.0]])), Exact.of(np.array([1.0, -1.0]))  # broadcast
+    largest = Fraction(2) ** 400
+    assert maximum(one, two).ends()[0] == [largest, largest, 1, 0]
+
+
 def test_scalars_and_empty_arrays():
     product = bilinear(np.multiply, Exact.of(3.0), Exact.of(np.array([2.0, 0.0])), 1)
     assert holds(product, [Fraction(6), Fraction(0)])

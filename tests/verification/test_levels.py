@@ -96,7 +96,7 @@ def test_no_radius_beside_deployed_is_larger_than_what_executions_allow(level):
 def test_a_certified_eps_is_a_radius_even_where_the_slack_of_a_larger_ball_proves_less(network):
     path, inputs = network
     model, data = api.load(path), (inputs[:3], None)
-    for most, index in zip(api.radius(model, data=data, method="spectral", level="deployed").samples, range(3)):
+    for index, most in enumerate(api.radius(model, data=data, method="spectral", level="deployed").samples):
         near = Fraction(most.radius)
         (sample,) = api.verify(model, near, data=(inputs[index : index + 1], None), method="spectral").samples
         if sample.level == "deployed":

@@ -7,12 +7,14 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from small_models import ZOO, ball_grid, command, evaluate, random_chain, save_chain
+from stored import read_certificate
 
 from certlip import api
+from certlip.certificate import Certificate
 from certlip.errors import UsageError
-from certlip.proofs.margin import is_certified
 from certlip.verification import Question, Status, Verifier
 from certlip.verification.dataset import read_dataset, read_sample
+from certlip.verification.margins import is_certified
 
 
 def local_results(report):
@@ -56,8 +58,6 @@ def test_claims_from_local_bounds_cannot_be_stretched(run, tmp_path):
     index = local_results(report)[0].index
     file = tmp_path / f"sample-{index:06d}.json"
     assert command("check", file, "--model", path).code == 0
-    from certlip.certificate import Certificate, read_certificate
-
     honest = read_certificate(file)
     other = read_certificate(next(f for f in sorted(tmp_path.glob("sample-*.json")) if f != file))
     for change in ({"eps": "10001/100000"}, {"center": other.statement["set"]["center"]}, {"norm": "linf"}):

@@ -28,7 +28,10 @@ def test_one_logit_decides_by_its_sign(tmp_path, last, norm):
     report = api.verify(path, "1/8", data=(x, y), norm=norm, certificates=tmp_path / "c")
     expected = ["certified", "misclassified", "certified", "misclassified", "falsified", "falsified"]
     assert statuses(report) == expected
-    assert report.samples[0].radius == pytest.approx(0.25, rel=1e-9) and report.samples[0].radius <= 0.25
+    real = api.radius(path, data=(x[:1], y[:1]), norm=norm).samples[0]
+    assert real.radius == pytest.approx(0.25, rel=1e-9) and real.radius <= 0.25
+    assert report.samples[0].level == "deployed"  # a little less, for the rounding errors of executions
+    assert report.samples[0].radius == pytest.approx(0.25, rel=1e-4) and report.samples[0].radius < real.radius
     for sample in report.samples[4:]:
         crossed = 2 * float(sample.counterexample.item()) - 1
         assert crossed < 0 if sample.label == 1 else crossed > 0

@@ -8,7 +8,7 @@ import numpy as np
 
 from certlip.graph import Operator
 from certlip.onnx_reader.builder import Call, NotLowered, Value
-from certlip.onnx_reader.lowering.arithmetic import reciprocal
+from certlip.onnx_reader.lowering.arithmetic import composed, largest_product, quotient
 from certlip.onnx_reader.patterns import GELU, SILU, UNTAKEN
 from certlip.ops import Abs, Clip, Elu, Gelu, LeakyRelu, Relu, Sigmoid, Silu, Softplus, Tanh, TanhGelu
 from certlip.rigor.ball import Ball
@@ -40,7 +40,7 @@ def celu(call: Call) -> Value:
         raise NotLowered("its alpha is not positive")
     if alpha == 1.0:
         return call.add(Elu(), call.value())
-    inner = call.add(Elu(), call.builder.scale(call.value(), reciprocal(alpha)))
+    inner = call.add(Elu(), quotient(call, call.value(), alpha))
     return call.builder.scale(inner, alpha, name=call.name)
 
 
@@ -74,19 +74,18 @@ def gelu(call: Call) -> Value:
 
 
 def swish(call: Call) -> Value:
-    return _scaled(call, Silu(), Ball.exact(call.attribute("alpha", 1.0)), Ball.exact(1.0))
+    return _scaled(call, Silu(), Ball.exact(call.attribute("alpha", 1.0)), Ball.exact(1.0), (1.0, 0.0))
 
 
 def fused_silu(call: Call) -> Value:
     """gain x sigmoid(c x) = (gain / c) silu(c x)."""
-    scale, gain = _numbers(call)
-    return _scaled(call, Silu(), scale, gain)
+    return _scaled(call, Silu(), *_numbers(call))
 
 
 def fused_gelu(call: Call) -> Value:
     """gain x (1 + erf(c x)) / 2 = (gain / s) gelu(s x) with s = sqrt(2) c."""
-    scale, gain = _numbers(call)
-    return _scaled(call, Gelu(), scale * Ball.exact(2.0).sqrt(), gain)
+    scale, gain, parts = _numbers(call)
+    return _scaled(call, Gelu(), scale * Ball.exact(2.0).sqrt(), gain, parts)
 
 
 def untaken_choice(call: Call) -> Value:
@@ -95,21 +94,30 @@ def untaken_choice(call: Call) -> Value:
     return call.builder.expand(call.value(0), np.broadcast_shapes(*shapes))
 
 
-def _numbers(call: Call) -> tuple[Ball, Ball]:
+def _numbers(call: Call) -> tuple[Ball, Ball, tuple[float, float]]:
+    """factor / divisor, gain, and the sizes of what executions compute on the way (`Scale.parts`, see `quotient`)."""
     factor, divisor, gain = (
         Ball.exact(float.fromhex(call.attribute(key).decode())) for key in ("factor", "divisor", "gain")
     )
-    return (factor if divisor.mid == 1.0 else factor / divisor), gain
+    if divisor.mid == 1.0:
+        return factor, gain, (largest_product(np.abs(factor.mid)), 0.0)
+    inverse = Ball.exact(1.0) / divisor
+    parts = largest_product(np.abs(factor.mid), 4.0 * inverse.magnitude()), largest_product(np.abs(divisor.mid))
+    return factor / divisor, gain, parts
 
 
-def _scaled(call: Call, operator: Operator, scale: Ball, gain: Ball) -> Value:
+def _scaled(call: Call, operator: Operator, scale: Ball, gain: Ball, parts: tuple[float, float]) -> Value:
+    """gain / scale times the operator at scale x. Executions multiply x itself by the gate and by the gain, in either
+    order, so that gain x must not overflow, and what underflows before is multiplied by the gain alone."""
     if not np.all(scale.lower() > 0):
         raise NotLowered("its scale is not positive")
-    if scale.is_exact and scale.mid == 1.0:
+    zero, size = Ball.exact(0.0), gain.magnitude()
+    if scale.is_exact and scale.mid == 1.0 and np.all(size <= 1.0):
         inner = call.add(operator, call.value())
         return inner if gain.mid == 1.0 else call.builder.scale(inner, gain)
-    inner = call.add(operator, call.builder.scale(call.value(), scale))
-    return call.builder.scale(inner, gain / scale)
+    inner = call.add(operator, composed(call, call.value(), scale, zero, (largest_product(parts[0], size), parts[1])))
+    outer = largest_product(size, (Ball.exact(1.0) / scale).magnitude())
+    return composed(call, inner, gain / scale, zero, (outer, 0.0))
 
 
 ACTIVATIONS = {

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from certlip.onnx_reader.builder import Call, NotLowered, Value
-from certlip.ops import Add, Clip, Concat, MaxPool
+from certlip.ops import Add, Clip, Concat, MaxPool, Scale
 from certlip.rigor.ball import Ball
+from certlip.rigor.rounding import up
 
 
 def add(call: Call) -> Value:
@@ -58,7 +59,38 @@ def divide(call: Call) -> Value:
     divisor = call.constant(1, "divisor")
     if not np.all(divisor):
         raise NotLowered("its divisor contains zero")
-    return call.builder.scale(call.value(0), reciprocal(divisor), name=call.name)
+    return quotient(call, call.value(0), divisor)
+
+
+def quotient(call: Call, value: Value, divisor: np.ndarray) -> Value:
+    """value / divisor. The divisor must be normal in the format, as it is where 8 / divisor is finite, and finite."""
+    inverse = reciprocal(divisor)
+    parts = largest_product(4.0 * inverse.magnitude()), largest_product(np.abs(divisor))
+    return composed(call, value, inverse, Ball.exact(0.0), parts)
+
+
+def composed(
+    call: Call,
+    value: Value,
+    factor: Ball,
+    shift: Ball,
+    parts: tuple[float, float],
+    bias_size: np.ndarray | None = None,
+    operations: int = 1,
+) -> Value:
+    """`Builder.scale` by numbers that executions make from other constants: `parts` as in Scale."""
+    shape = np.broadcast_shapes(value.shape, factor.shape, shift.shape)
+    operator = Scale.of(shape, factor, shift, bias_size, operations, parts)
+    return call.add(operator, call.builder.expand(value, shape))
+
+
+@np.errstate(over="ignore")
+def largest_product(*sizes: np.ndarray | float) -> float:
+    """Upper bound on the products of some of these factors, entry by entry: each counts as 1 where smaller."""
+    product = np.ones(())
+    for size in sizes:
+        product = np.asarray(up(product * np.maximum(1.0, size)))
+    return float(product.max(initial=1.0))
 
 
 def reciprocal(divisor: np.ndarray) -> Ball:
@@ -73,7 +105,11 @@ def negate(call: Call) -> Value:
 
 
 def batch_normalization(call: Call) -> Value:
-    """s (x - mean) + B with s = scale / sqrt(var + epsilon), the constants of inference."""
+    """s (x - mean) + B with s = scale / sqrt(var + epsilon), the constants of inference.
+
+    Executions may divide by the root before or after they multiply by `scale`, and flush a subnormal variance: below
+    2^-96 that may be a large part of it, and nothing is known about them.
+    """
     if call.attribute("training_mode", 0) or call.attribute("is_test", 1) == 0:
         raise NotLowered("it is in training mode; export the model for inference")
     names = ("scale", "bias", "mean", "variance")
@@ -83,12 +119,16 @@ def batch_normalization(call: Call) -> Value:
     value = call.value()
     column = (-1, *(1,) * (len(value.shape) - 2))
     epsilon = Ball.exact(call.attribute("epsilon", 1e-5))  # the binary32 attribute, exactly
-    factor = (Ball.exact(scale) / (Ball.exact(variance) + epsilon).sqrt()).reshape(*column)
+    power = Ball.exact(variance) + epsilon
+    factor = (Ball.exact(scale) / power.sqrt()).reshape(*column)
     centre, offset = Ball.exact(mean.reshape(column)), Ball.exact(bias.reshape(column))
     moved = factor * centre
     # Runtimes may compute s (3 roundings) and bias - s mean first: what cancels between these two terms still rounds.
     size = np.abs(offset.mid) + moved.magnitude()
-    return call.builder.scale(value, factor, offset - moved, bias_size=size, name=call.name, operations=4)
+    sizes = np.abs(scale), (Ball.exact(1.0) / power.sqrt()).magnitude()
+    steepest = largest_product(*sizes) if (power.lower() >= 2.0**-96).all() else np.inf
+    shifted = float(up(largest_product(*sizes, np.abs(mean)) + np.abs(bias).max(initial=0.0)))
+    return composed(call, value, factor, offset - moved, (steepest, shifted), size, operations=4)
 
 
 def concatenate(call: Call) -> Value:

@@ -8,6 +8,7 @@ import numpy as np
 
 from certlip.graph.kinds import Shape
 from certlip.onnx_reader.builder import Call, NotLowered, Value
+from certlip.onnx_reader.lowering.arithmetic import composed, largest_product
 from certlip.onnx_reader.lowering.windows import Windows
 from certlip.ops import Add, Conv, ConvTranspose, Dense
 from certlip.rigor.ball import Ball
@@ -52,6 +53,7 @@ def _dot(call: Call, value: Value, vector: np.ndarray) -> Value:
 
 
 def gemm(call: Call) -> Value:
+    """alpha A B + beta C. The product and alpha are two operators: what underflows in the one, the other scales up."""
     alpha, beta = (Ball.exact(call.attribute(key, 1.0)) for key in ("alpha", "beta"))
     left, right = call.item(0), call.item(1)
     if isinstance(left, Value) and isinstance(right, Value):
@@ -63,14 +65,14 @@ def gemm(call: Call) -> Value:
     if isinstance(left, Value):
         value = call.builder.move(left, np.transpose) if flips[0] else left
         matrix = call.constant(1, "matrix")
-        product = _scaled_dense(call, value, matrix if flips[1] else matrix.T, alpha)
+        product = _dense(call, value, matrix if flips[1] else matrix.T)
     else:  # (M x)' = x' M'
         value = call.value(1) if flips[1] else call.builder.move(call.value(1), np.transpose)
         matrix = call.constant(0, "matrix")
-        product = call.builder.move(
-            _scaled_dense(call, value, matrix.T if flips[0] else matrix, alpha), np.transpose
-        )
+        product = call.builder.move(_dense(call, value, matrix.T if flips[0] else matrix), np.transpose)
     third = call.item(2)
+    if alpha.mid != 1.0 and not isinstance(third, np.ndarray):
+        product = call.builder.scale(product, alpha, name=call.name)
     if third is None:
         return product
     if isinstance(third, Value):
@@ -79,7 +81,7 @@ def gemm(call: Call) -> Value:
         )
         return call.add(Add(), product, third)
     shift = Ball.exact(third) if beta.mid == 1.0 else Ball.exact(third) * beta
-    return call.builder.scale(product, shift=shift, name=call.name)
+    return composed(call, product, alpha, shift, (1.0, largest_product(np.abs(third), np.abs(beta.mid))))
 
 
 def _onto_constant(call: Call, left: Ball, right: Ball) -> Value:
@@ -89,15 +91,16 @@ def _onto_constant(call: Call, left: Ball, right: Ball) -> Value:
     size = np.abs(left.mid) @ np.abs(right.mid) * np.abs(alpha.mid)
     operations = left.shape[-1] + 2
     value = call.builder.expand(call.value(2), shift.shape)
-    result = call.builder.scale(value, beta, shift, size, call.name, operations)
+    sizes = (np.abs(item.mid).max(initial=0.0) for item in (left, right, alpha))
+    parts = 1.0, largest_product(float(operations), *sizes)
+    result = composed(call, value, beta, shift, parts, size, operations)
     if result.shape != shift.shape:
         raise NotLowered(f"its third input of shape {call.value(2).shape} does not fit {shift.shape}")
     return result
 
 
-def _scaled_dense(call: Call, value: Value, weight: np.ndarray, alpha: Ball) -> Value:
-    ball = Ball.exact(weight) if alpha.mid == 1.0 else Ball.exact(weight) * alpha
-    return call.add(Dense.of(ball, lead=value.shape[:-1]), value)
+def _dense(call: Call, value: Value, weight: np.ndarray) -> Value:
+    return call.add(Dense.of(weight, lead=value.shape[:-1]), value)
 
 
 def convolution(call: Call) -> Value:

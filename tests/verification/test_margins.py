@@ -10,8 +10,9 @@ from random_graphs import random_graph
 
 from certlip.graph import Graph, Node
 from certlip.ops import Clip, Dense, LeakyRelu, Relu, Sigmoid
-from certlip.proofs.margin import certified_radius, is_certified, label_margins, output_balls
+from certlip.proofs.margin import output_balls
 from certlip.rigor.ball import Ball
+from certlip.verification.margins import certified_radius, is_certified, label_margins
 
 positive = st.floats(min_value=5e-324, allow_infinity=False, allow_nan=False)
 
