@@ -45,7 +45,11 @@ def methods(choice: str) -> list[Certifier]:
 
 def quick_first(chosen: Iterable[Certifier], graph: Graph, norm: str) -> list[Certifier]:
     """The methods in their order, but those after all others that spend long before they have any bound."""
-    return sorted(chosen, key=lambda certifier: certifier.first_seconds(graph, norm) > _LONG)
+
+    def is_long(certifier: Certifier) -> bool:
+        return certifier.supports(graph, norm) is None and certifier.first_seconds(graph, norm) > _LONG
+
+    return sorted(chosen, key=is_long)
 
 
 def bound_output(

@@ -32,10 +32,16 @@ def test_the_logit_before_a_sigmoid_decides_whatever_reshapes_follow(body, tail)
         assert any("Sigmoid" in note for note in chosen.notes)
 
 
-@pytest.mark.parametrize("tail", [(Tanh(),), (), (Sigmoid(), Dense.of([[2.0]], [-1.0])), (Sigmoid(), Tanh())])
+@pytest.mark.parametrize("tail", [(Tanh(),), (), (Sigmoid(), Dense.of([[2.0]], [-1.0]))])
 def test_other_endings_are_kept(tail):
     graph = chain((1,), Dense.of([[2.0]]), *tail)
     assert not is_probability(graph) and decision_graph(graph) is graph
+
+
+def test_a_sign_that_never_changes_decides_nothing():
+    """The sigmoid is positive everywhere, and so is what tanh makes of it."""
+    with pytest.raises(UsageError, match="does not take both signs"):
+        decision_graph(chain((1,), Dense.of([[2.0]]), Sigmoid(), Tanh()))
 
 
 def test_hidden_sigmoids_are_kept():
