@@ -6,25 +6,14 @@ from pathlib import Path
 
 import click
 
+from certlip.cli.options import exact_option, least_level_option, models_option
+
 
 @click.command("attest")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CERTIFICATE...")
-@click.option(
-    "--model",
-    "models",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="MODEL",
-    help="Model file or folder of models; matched by sha256. A file must be the model attested. Repeatable.",
-)
-@click.option("--exact", is_flag=True, help="Prove claims about real arithmetic again in exact arithmetic.")
-@click.option(
-    "--level",
-    type=click.Choice(["float", "exact", "deployed"]),
-    default="float",
-    show_default=True,
-    help="Refuse what is proved at a lower level; exact includes --exact.",
-)
+@models_option
+@exact_option
+@least_level_option
 @click.option(
     "--output",
     type=click.Path(path_type=Path, allow_dash=True),
@@ -41,8 +30,8 @@ def command(
 
     Checks certificates, folders or bundles of them about one model and writes an in-toto Statement v1 for a signing
     tool such as cosign: the model's sha256, each claim and the level at which it is proved. If one is rejected, nothing
-    is written. An accepted counterexample is a claim too, that the model fails: the statement counts the claims of each
-    kind. The time is that of SOURCE_DATE_EPOCH where this is set.
+    is written. A file named with --model must be that model. An accepted counterexample is a claim too, that the model
+    fails: the statement counts the claims of each kind. The time is that of SOURCE_DATE_EPOCH where this is set.
 
     `certlip check --attestation FILE` holds such a statement against model and certificates.
     """

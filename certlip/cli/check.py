@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from certlip.cli.options import json_option, print_json
+from certlip.cli.options import exact_option, json_option, least_level_option, models_option, print_json
 
 if TYPE_CHECKING:
     from certlip.attestation import Attestation
@@ -19,22 +19,9 @@ _COLOURS = {"accepted": "green", "REJECTED": "red"}
 
 @click.command("check")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
-@click.option(
-    "--model",
-    "models",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="MODEL",
-    help="Model file or folder of models; matched by sha256. Repeatable.",
-)
-@click.option("--exact", is_flag=True, help="Prove claims about real arithmetic again in exact arithmetic.")
-@click.option(
-    "--level",
-    type=click.Choice(["float", "exact", "deployed"]),
-    default="float",
-    show_default=True,
-    help="Refuse what is proved at a lower level; exact includes --exact.",
-)
+@models_option
+@exact_option
+@least_level_option
 @click.option(
     "--attestation",
     "statement",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from certlip.cli.options import json_option, print_json
+from certlip.cli.options import json_option, models_option, print_json
 
 if TYPE_CHECKING:
     from certlip.report.explanation import Explanation
@@ -20,14 +20,7 @@ SCHEMA = 1
 @click.option("--name", default=None, metavar="NAME", help="Which one of a folder or bundle: its file name or digest.")
 @click.option("--check", is_flag=True, help="Prove it again first, and say what came of it.")
 @click.option("--exact", is_flag=True, help="With --check: in exact arithmetic.")
-@click.option(
-    "--model",
-    "models",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="MODEL",
-    help="Model file or folder of models; matched by sha256. Repeatable.",
-)
+@models_option
 @json_option
 def command(path: Path, name: str | None, check: bool, exact: bool, models: tuple[Path, ...], as_json: bool) -> int:
     """Explain a certificate in plain English.

@@ -82,6 +82,24 @@ level_option = click.option(
     show_default=True,
     help="deployed: count only what is proved for every execution in the model's own arithmetic.",
 )
+models_option = click.option(
+    "--model",
+    "models",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="MODEL",
+    help="Model file or folder of models; matched by sha256. Repeatable.",
+)
+exact_option = click.option(
+    "--exact", is_flag=True, help="Prove claims about real arithmetic again in exact arithmetic."
+)
+least_level_option = click.option(
+    "--level",
+    type=click.Choice(["float", "exact", "deployed"]),
+    default="float",
+    show_default=True,
+    help="Refuse what is proved at a lower level; exact includes --exact.",
+)
 
 
 def import_options(function: Callable) -> Callable:
