@@ -92,6 +92,11 @@ class Affine(Operator):
         """Length of the longest dot product that makes one entry of W x."""
 
     @property
+    def terms_back(self) -> int:
+        """Upper bound on the length of a dot product that makes one entry of W' y."""
+        return prod(self.codomain)
+
+    @property
     def roundings(self) -> int:
         """How often an execution rounds one term of W x + b: constants converted to its format, the product, at most
         `terms` additions, a factor of the whole (Gemm's alpha), a constant made from others (BatchNormalization's)."""

@@ -72,6 +72,10 @@ class Conv(Affine):
     def terms(self) -> int:
         return prod(self.weight.shape[1:])
 
+    @property
+    def terms_back(self) -> int:
+        return self.weight.shape[0] // self.groups * prod(self.window)
+
     def _taps(self) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
         """Each kernel position with the slices of the padded input that it multiplies."""
         for tap in product(*(range(k) for k in self.window)):
@@ -144,7 +148,11 @@ class ConvTranspose(Affine):
 
     @property
     def terms(self) -> int:
-        return self.conv.weight.shape[0] // self.conv.groups * prod(self.conv.window)
+        return self.conv.terms_back
+
+    @property
+    def terms_back(self) -> int:
+        return self.conv.terms
 
     def forward(self, weight: Array, x: Array) -> Array:
         return self.conv.backward(weight, x)

@@ -1,0 +1,1 @@
+"""Linear relaxation in rigorous arithmetic: what bound propagation and case distinctions prove."""

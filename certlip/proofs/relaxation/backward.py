@@ -1,0 +1,197 @@
+"""Lower bounds on linear functions of a network's values, by carrying coefficients back to the input (CROWN).
+
+<c, v> for a value v = W z + b is <W'c, z> + <c, b>; for v = phi(z) it is at least <c s, z> + <c, t> with the lower line
+(s, t) of phi where c > 0 and the upper one elsewhere (Zhang et al. 2018). At the input, what is left is a linear
+function, and its minimum over a box or ball is known.
+
+*Rounding.* The float coefficients at every value are taken as they are: they define a linear function. Only the step
+from those at v to those at z has an error, and it is charged to the values themselves: with |z| <= m,
+
+    |<fl(W'c) - W'c, z>|  <=  gamma sum_i |c_i| (|W| m)_i.
+
+So one vector for each value, `charge`, times |c| bounds all rounding errors: a proof costs hardly more than an estimate.
+
+*Cuts.* Where a leaf of a case distinction has sigma (v_j - threshold) >= 0, beta sigma (v_j - threshold) may be
+subtracted from the function for any beta >= 0: the minimum over the leaf does not grow (Wang et al. 2021).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certlip.graph import Affine, Pointwise
+from certlip.ops import Add, Concat
+from certlip.proofs.relaxation.frame import Frame
+from certlip.rigor.rounding import UNIT, Array, down, gamma, inflate, up
+
+_ENTRIES = 2**23  # floats that the coefficients of one value may fill at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Cuts:
+    """At one value: for some rows, sign (v[entry] - threshold) >= 0 with a multiplier >= 0; one array entry each."""
+
+    rows: NDArray[np.int64]
+    entries: NDArray[np.int64]
+    signs: Array
+    thresholds: Array
+    multipliers: Array
+
+
+@dataclass(frozen=True, eq=False)
+class LinearBound:
+    """<c, v> >= <slopes, x> + offset on the row's cell, and the minimum of that over the domain, `least`.
+
+    slopes: (rows, *input shape) and offset: (rows,) in floats, unproved; least: proved, NaN or -inf where nothing is.
+    """
+
+    slopes: Array
+    offset: Array
+    least: Array
+
+
+def lower_bounds(
+    frame: Frame,
+    value: int,
+    coefficients: Array,
+    cells: NDArray[np.int64] | None = None,
+    cuts: Mapping[int, Cuts] | None = None,
+) -> LinearBound:
+    """Bounds on <c, v> for each row c of `coefficients` (rows, *shape of the value), v in the row's cell.
+
+    cells: the cell of each row of the frame; None if row r is cell r, or there is one cell only.
+    """
+    widest = max(frame.graph.shapes[: value + 1], key=np.prod)
+    limit = max(1, int(_ENTRIES // max(1, np.prod(widest))))
+    if len(coefficients) <= limit or cuts:
+        return _lower_bounds(frame, value, coefficients, cells, cuts or {})
+    parts = []
+    for start in range(0, len(coefficients), limit):
+        rows = slice(start, start + limit)
+        some = cells[rows] if cells is not None else None
+        if cells is None and frame.cells > 1:
+            some = np.arange(start, min(start + limit, len(coefficients)))
+        parts.append(_lower_bounds(frame, value, coefficients[rows], some, {}))
+    return LinearBound(*(np.concatenate([getattr(part, key) for part in parts]) for key in ("slopes", "offset", "least")))
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def _lower_bounds(
+    frame: Frame, value: int, coefficients: Array, cells: NDArray[np.int64] | None, cuts: Mapping[int, Cuts]
+) -> LinearBound:
+    rows, total = len(coefficients), _Sum(len(coefficients))
+    pending: dict[int, Array] = {value: coefficients}
+    for cut_value in cuts:
+        pending.setdefault(cut_value, np.zeros((rows, *frame.graph.shapes[cut_value])))
+    for v in range(max(pending), 0, -1):
+        c = pending.pop(v, None)
+        if c is None:
+            continue
+        if v in cuts:
+            c = _cut(frame, v, c, cells, cuts[v], total)
+        total.charge(_dot(np.abs(c), frame.pick(frame.charges[v], cells)), frame.sizes[v])
+        node = frame.graph.nodes[v - 1]
+        operator = node.operator
+        if isinstance(operator, Affine):
+            total.add(_dot(c, np.broadcast_to(operator.bias.mid, operator.codomain)[None]))
+            parts = [operator.backward(operator.weight.mid, c)]
+        elif isinstance(operator, Pointwise):
+            positive = c > 0
+            low_slope, low_offset, high_slope, high_offset = frame.lines[v - 1].take(cells)
+            total.add(_dot(c, np.where(positive, low_offset, high_offset)))
+            parts = [c * np.where(positive, low_slope, high_slope)]
+        elif isinstance(operator, Add):
+            parts = [c] * len(node.inputs)
+        elif isinstance(operator, Concat):
+            ends = np.cumsum([frame.graph.shapes[i][operator.axis] for i in node.inputs])[:-1]
+            parts = np.split(c, ends, operator.axis + 1)
+        else:
+            raise TypeError(f"{type(operator).__name__} has no linear relaxation; rewrite maxima first")
+        for i, part in zip(node.inputs, parts, strict=True):
+            pending[i] = part if i not in pending else _joined(frame, i, pending[i], part, cells, total)
+    c = pending.get(0)
+    if c is None:
+        c = np.zeros((rows, *frame.graph.input_shape))
+    total.charge(_dot(np.abs(c), frame.pick(frame.charges[0], cells)), frame.sizes[0])
+    total.charge(np.full(rows, frame.underflow), 1)
+    offset = total.value.copy()
+    return LinearBound(c, offset, _minimum(frame, c, cells, total))
+
+
+def _minimum(frame: Frame, c: Array, cells: NDArray[np.int64] | None, total: _Sum) -> Array:
+    """The least of <c, x> + total over the row's box, or over the ball where that is more."""
+    low, high = frame.pick(frame.low[0], cells), frame.pick(frame.high[0], cells)
+    box = total.plus(_dot(c, np.where(c > 0, low, high)))
+    if frame.center is None:
+        return box
+    squares = inflate((c * c).reshape(len(c), -1).sum(1), c[0].size + 1)
+    reach = up(up(np.sqrt(squares)) * frame.radius)
+    return np.fmax(box, down(total.plus(_dot(c, frame.center[None])) - reach))
+
+
+def _cut(frame: Frame, v: int, c: Array, cells: NDArray[np.int64] | None, cuts: Cuts, total: _Sum) -> Array:
+    """c after the subtraction of all cuts; partial sums in an entry stay below |c_j| + (sum of all multipliers)."""
+    if not len(cuts.rows):
+        return c
+    flat = c.reshape(len(c), -1).copy()
+    steps = cuts.signs * cuts.multipliers
+    most = np.zeros(len(c))
+    np.add.at(most, cuts.rows, np.abs(cuts.multipliers))
+    count = int(np.bincount(cuts.rows).max()) + 1
+    reach = frame.magnitude(v).reshape(len(frame.magnitude(v)), -1)
+    owners = cuts.rows if cells is None else cells[cuts.rows]
+    size = reach[owners if len(reach) > 1 else 0, cuts.entries]
+    slip = np.zeros(len(c))
+    np.add.at(slip, cuts.rows, gamma(2 * count) * (np.abs(flat[cuts.rows, cuts.entries]) + most[cuts.rows]) * size)
+    total.charge(slip, 2 * count)
+    np.subtract.at(flat, (cuts.rows, cuts.entries), steps)
+    shift, weight = np.zeros(len(c)), np.zeros(len(c))
+    np.add.at(shift, cuts.rows, steps * cuts.thresholds)
+    np.add.at(weight, cuts.rows, np.abs(steps * cuts.thresholds))
+    total.add(shift)
+    total.charge(gamma(count + 1) * weight, count)
+    return flat.reshape(c.shape)
+
+
+def _joined(frame: Frame, v: int, one: Array, other: Array, cells: NDArray[np.int64] | None, total: _Sum) -> Array:
+    """Coefficients of one value that come from two of its readers; each may have been rounded once before."""
+    both = one + other
+    sizes = np.abs(one) + np.abs(other) + np.abs(both)
+    total.charge(_dot(sizes, frame.pick(2.0 * UNIT * frame.magnitude(v), cells)), frame.sizes[v] + 4)
+    return both
+
+
+def _dot(c: Array, other: Array) -> Array:
+    """Row by row, over all axes but the first; `other` has as many rows, or one."""
+    flat, rest = c.reshape(len(c), -1), other.reshape(len(other), -1)
+    if rest.shape[1] == 1 and flat.shape[1] > 1:
+        rest = np.broadcast_to(rest, (len(rest), flat.shape[1]))
+    return flat @ rest[0] if len(rest) == 1 else np.einsum("ij,ij->i", flat, rest)
+
+
+class _Sum:
+    """Sums of a few terms for every row, the sizes of the terms, and what their errors sum up to."""
+
+    def __init__(self, rows: int):
+        self.value, self._sizes, self._errors, self._count = np.zeros(rows), np.zeros(rows), np.zeros(rows), 2
+
+    def add(self, term: Array) -> None:
+        """One more term; the error that it was computed with is charged by the caller."""
+        self.value = self.value + term
+        self._sizes = self._sizes + np.abs(term)
+        self._count += 2
+
+    def charge(self, error: Array, roundings: int) -> None:
+        """A non-negative bound, evaluated with so many nested roundings."""
+        self._errors = self._errors + inflate(error, roundings + 2)
+        self._count += 1
+
+    def plus(self, term: Array) -> Array:
+        """A lower bound on the sum with this last term."""
+        sizes = self._sizes + np.abs(term)
+        slip = inflate(self._errors + gamma(self._count + 2) * sizes, 2 * self._count + 6)
+        return down(self.value + term - slip - UNIT * np.abs(self.value))

@@ -1,0 +1,46 @@
+"""The ranges of all values on boxes and balls: boxes carried forward, and two backward passes where they matter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certlip.graph import Graph
+from certlip.proofs.query import Domain
+from certlip.proofs.relaxation.backward import lower_bounds
+from certlip.proofs.relaxation.frame import Frame, frame_of
+from certlip.rigor.rounding import Array
+
+_ENTRIES = 2**22  # floats in the unit vectors that are made at a time
+
+
+def cells_of(
+    graph: Graph,
+    domain: Domain,
+    low: Array | None = None,
+    high: Array | None = None,
+    slopes: Mapping[int, tuple[Array, Array]] | None = None,
+) -> Frame:
+    """The frame of boxes (cells, *input shape) inside the domain, or of the domain itself. slopes: see `frame_of`."""
+    low = domain.low[None] if low is None else low
+    high = domain.high[None] if high is None else high
+    return frame_of(graph, low, high, domain.center, domain.radius, refined, slopes)
+
+
+def refined(frame: Frame, value: int, wanted: NDArray[np.bool_]) -> tuple[Array, Array]:
+    """Bounds on the wanted entries of a value by two backward passes, infinite for the others."""
+    cells, entries = np.nonzero(wanted.reshape(len(wanted), -1))
+    size = wanted[0].size
+    low, high = np.full((len(wanted), size), -np.inf), np.full((len(wanted), size), np.inf)
+    step = max(1, _ENTRIES // size)
+    for start in range(0, len(cells), step):
+        some, here = cells[start : start + step], entries[start : start + step]
+        for sign, ends in ((1.0, low), (-1.0, high)):
+            rows = np.zeros((len(some), size))
+            rows[np.arange(len(some)), here] = sign
+            owners = some if len(wanted) > 1 else None
+            least = lower_bounds(frame, value, rows.reshape(-1, *wanted.shape[1:]), owners).least
+            ends[some, here] = sign * least
+    return low.reshape(wanted.shape), high.reshape(wanted.shape)
