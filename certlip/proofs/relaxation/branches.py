@@ -22,7 +22,7 @@ from certlip.graph import Pointwise
 from certlip.proofs.query import Query
 from certlip.proofs.relaxation.backward import Cuts, lower_bounds
 from certlip.proofs.relaxation.cells import cells_of
-from certlip.proofs.relaxation.frame import Frame
+from certlip.proofs.relaxation.frame import Frame, offsets_charge
 from certlip.proofs.relaxation.lines import lines
 from certlip.rigor.rounding import Array, inflate
 
@@ -96,12 +96,14 @@ def _refuted(query: Query, tree: Tree, leaves: Sequence[Leaf], slack: Array | No
     weights = np.zeros((len(rows), query.graph.output_size))
     for row, (leaf, k) in enumerate(rows):
         weights[row, list(query.clauses[tree.clauses[k]])] = leaf.weights[k]
-    least = refuted_by(frame, weights, cells[owners], paths, [leaf.multipliers[k] for leaf, k in rows], tree.entries, slopes)
+    multipliers = [leaf.multipliers[k] for leaf, k in rows]
+    least = least_of(frame, weights, cells[owners], paths, multipliers, tree.entries, slopes)
     needed = np.zeros(()) if slack is None else inflate(weights @ slack, 2 * weights.shape[1])
-    return (least > needed).reshape(-1, count).all(1)
+    sound = (weights >= 0).all(1)  # False for NaN
+    return (sound & (least > needed)).reshape(-1, count).all(1)
 
 
-def refuted_by(
+def least_of(
     frame: Frame,
     weights: Array,
     cells: NDArray[np.int64],
@@ -165,7 +167,7 @@ def restricted(
                 upper[row, entry] = min(upper[row, entry], threshold)
             empty[row] |= lower[row, entry] > upper[row, entry]
     chosen = set(entries[:, 0].tolist()) if slopes is not None else set()
-    fresh = {}
+    fresh, charges = {}, [part(charge) for charge in frame.charges]
     for position, node in enumerate(frame.graph.nodes):
         if not isinstance(node.operator, Pointwise):
             continue
@@ -181,7 +183,7 @@ def restricted(
             lower_slopes[:, entries[here, 1]] = slopes[:, here]
             lower_slopes = lower_slopes.reshape(-1, *frame.graph.shapes[value])
         fresh[position] = lines(node.operator, low[value], high[value], lower_slopes)
-    charges = [part(charge) for charge in frame.charges]
+        charges[position + 1] = inflate(charges[position + 1] + offsets_charge(fresh[position]), 1)
     return replace(frame, cells=len(rows), low=low, high=high, charges=charges, lines=fresh), empty
 
 

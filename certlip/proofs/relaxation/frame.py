@@ -90,8 +90,7 @@ def frame_of(
             given = (slopes or {}).get(position, (None, None))
             frame.lines[position] = lines(operator, frame.low[arguments[0]], frame.high[arguments[0]], *given)
             least, greatest = image(operator, frame.low[arguments[0]], frame.high[arguments[0]])
-            offsets = frame.lines[position].low_offset, frame.lines[position].high_offset
-            own = gamma(prod(graph.shapes[value]) + 2) * np.maximum(*map(np.abs, offsets))
+            own = offsets_charge(frame.lines[position])
         else:
             ball = operator.enclose(REAL, *boxes)
             least, greatest = ball.lower(), ball.upper()
@@ -121,6 +120,12 @@ def _append(frame: Frame, low: Array, high: Array, own: Array) -> None:
     frame.sizes.append(size)
     lost = float(magnitude.reshape(len(magnitude), -1).sum(1).max(initial=0.0))
     frame.underflow = inflate(frame.underflow + (lost + 1.0) * TINY * 2.0 * size, size + 4)
+
+
+def offsets_charge(given: Lines) -> Array:
+    """|fl(<c, t>) - <c, t>| is at most |c| times this, t the offsets of lower or upper lines."""
+    offsets = np.maximum(np.abs(given.low_offset), np.abs(given.high_offset))
+    return np.asarray(inflate(gamma(offsets[0].size + 2) * offsets, 2))
 
 
 def _affine_charge(operator: Affine, magnitude: Array) -> Array:

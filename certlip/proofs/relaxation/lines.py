@@ -12,7 +12,6 @@ import numpy as np
 
 from certlip.graph import Pointwise
 from certlip.ops import Abs, Clip, LeakyRelu, Relu
-from certlip.rigor.ball import Ball
 from certlip.rigor.rounding import TINY, UNIT, Array, down, inflate, up
 
 _CELLS = 8  # pieces of the interval of a smooth activation
@@ -29,8 +28,11 @@ class Lines:
 
     def take(self, cells: Array | None) -> tuple[Array, Array, Array, Array]:
         """The four arrays for the cell of each row; None: as they are."""
-        parts = self.low_slope, self.low_offset, self.high_slope, self.high_offset
-        return parts if cells is None else tuple(part if len(part) == 1 else part[cells] for part in parts)  # type: ignore[return-value]
+        low, low_offset, high, high_offset = (
+            part if cells is None or len(part) == 1 else part[cells]
+            for part in (self.low_slope, self.low_offset, self.high_slope, self.high_offset)
+        )
+        return low, low_offset, high, high_offset
 
 
 def lines(

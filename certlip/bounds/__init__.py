@@ -1,0 +1,1 @@
+"""Searches for proofs by bound propagation: untrusted, what they find is proved by `certlip.proofs.relaxation`."""
