@@ -60,28 +60,35 @@ def lower_bounds(
     coefficients: Array,
     cells: NDArray[np.int64] | None = None,
     cuts: Mapping[int, Cuts] | None = None,
+    losses: dict[int, Array] | None = None,
 ) -> LinearBound:
     """Bounds on <c, v> for each row c of `coefficients` (rows, *shape of the value), v in the row's cell.
 
-    cells: the cell of each row of the frame; None if row r is cell r, or there is one cell only.
+    cells: the cell of each row of the frame; None if row r is cell r, or there is one cell only. losses: filled, for
+    searches, with what each activation's line may lose, (rows, *shape) by position of its node; not in parts.
     """
     widest = max(frame.graph.shapes[: value + 1], key=np.prod)
     limit = max(1, int(_ENTRIES // max(1, np.prod(widest))))
-    if len(coefficients) <= limit or cuts:
-        return _lower_bounds(frame, value, coefficients, cells, cuts or {})
+    if len(coefficients) <= limit or cuts or losses is not None:
+        return _lower_bounds(frame, value, coefficients, cells, cuts or {}, losses)
     parts = []
     for start in range(0, len(coefficients), limit):
         rows = slice(start, start + limit)
         some = cells[rows] if cells is not None else None
         if cells is None and frame.cells > 1:
             some = np.arange(start, min(start + limit, len(coefficients)))
-        parts.append(_lower_bounds(frame, value, coefficients[rows], some, {}))
+        parts.append(_lower_bounds(frame, value, coefficients[rows], some, {}, None))
     return LinearBound(*(np.concatenate([getattr(part, key) for part in parts]) for key in ("slopes", "offset", "least")))
 
 
 @np.errstate(invalid="ignore", over="ignore")
 def _lower_bounds(
-    frame: Frame, value: int, coefficients: Array, cells: NDArray[np.int64] | None, cuts: Mapping[int, Cuts]
+    frame: Frame,
+    value: int,
+    coefficients: Array,
+    cells: NDArray[np.int64] | None,
+    cuts: Mapping[int, Cuts],
+    losses: dict[int, Array] | None,
 ) -> LinearBound:
     rows, total = len(coefficients), _Sum(len(coefficients))
     pending: dict[int, Array] = {value: coefficients}
@@ -104,6 +111,8 @@ def _lower_bounds(
             low_slope, low_offset, high_slope, high_offset = frame.lines[v - 1].take(cells)
             total.add(_dot(c, np.where(positive, low_offset, high_offset)))
             parts = [c * np.where(positive, low_slope, high_slope)]
+            if losses is not None:
+                losses[v - 1] = _loss(frame, v - 1, c, cells)
         elif isinstance(operator, Add):
             parts = [c] * len(node.inputs)
         elif isinstance(operator, Concat):
@@ -120,6 +129,14 @@ def _lower_bounds(
     total.charge(np.full(rows, frame.underflow), 1)
     offset = total.value.copy()
     return LinearBound(c, offset, _minimum(frame, c, cells, total))
+
+
+def _loss(frame: Frame, position: int, c: Array, cells: NDArray[np.int64] | None) -> Array:
+    """|c| times how far the other line is from the one that is used, in the middle of the interval."""
+    low_slope, low_offset, high_slope, high_offset = frame.lines[position].take(cells)
+    argument = frame.graph.nodes[position].inputs[0]
+    middle = 0.5 * frame.pick(frame.low[argument], cells) + 0.5 * frame.pick(frame.high[argument], cells)
+    return np.abs(c) * np.maximum((high_slope - low_slope) * middle + high_offset - low_offset, 0.0)
 
 
 def _minimum(frame: Frame, c: Array, cells: NDArray[np.int64] | None, total: _Sum) -> Array:

@@ -22,11 +22,12 @@ def cells_of(
     low: Array | None = None,
     high: Array | None = None,
     slopes: Mapping[int, tuple[Array, Array]] | None = None,
+    keep_slopes: bool = False,
 ) -> Frame:
     """The frame of boxes (cells, *input shape) inside the domain, or of the domain itself. slopes: see `frame_of`."""
     low = domain.low[None] if low is None else low
     high = domain.high[None] if high is None else high
-    return frame_of(graph, low, high, domain.center, domain.radius, refined, slopes)
+    return frame_of(graph, low, high, domain.center, domain.radius, refined, slopes, keep_slopes)
 
 
 def refined(frame: Frame, value: int, wanted: NDArray[np.bool_]) -> tuple[Array, Array]:
@@ -41,6 +42,9 @@ def refined(frame: Frame, value: int, wanted: NDArray[np.bool_]) -> tuple[Array,
             rows = np.zeros((len(some), size))
             rows[np.arange(len(some)), here] = sign
             owners = some if len(wanted) > 1 else None
-            least = lower_bounds(frame, value, rows.reshape(-1, *wanted.shape[1:]), owners).least
-            ends[some, here] = sign * least
+            bound = lower_bounds(frame, value, rows.reshape(-1, *wanted.shape[1:]), owners)
+            ends[some, here] = sign * bound.least
+            if frame.slopes is not None:
+                known = frame.slopes.setdefault(value, np.zeros((*low.shape, frame.graph.input_size)))
+                known[some, here] += np.abs(bound.slopes.reshape(len(some), -1))
     return low.reshape(wanted.shape), high.reshape(wanted.shape)

@@ -22,7 +22,8 @@ from certlip.rigor.rounding import REAL, TINY, UNIT, Array, gamma, inflate
 class Frame:
     """By value of the graph (0: its input): low, high and charges, arrays (cells or 1, *shape). By position of each
     pointwise node: lines. center, radius: of the ball, None without one. `charges` and `underflow` are explained in
-    `backward`; sizes: how many terms a sum over the value has.
+    `backward`; sizes: how many terms a sum over the value has. slopes, for searches that ask: how steep the bounds on some
+    entries of a value are in each entry of the input, (cells, entries, inputs) by value.
     """
 
     graph: Graph
@@ -35,11 +36,12 @@ class Frame:
     sizes: list[int] = field(default_factory=list)
     lines: dict[int, Lines] = field(default_factory=dict)
     underflow: float = 0.0
+    slopes: dict[int, Array] | None = None
 
     @staticmethod
     def pick(array: Array, cells: NDArray[np.int64] | None) -> Array:
         """The entries of each row's cell."""
-        return array if cells is None or len(array) == 1 else array[cells]
+        return array if cells is None or len(array) == 1 else array.take(cells, 0)
 
     def magnitude(self, value: int) -> Array:
         """Bounds on |v|."""
@@ -66,13 +68,14 @@ def frame_of(
     radius: float,
     refine: Refine,
     slopes: Mapping[int, tuple[Array, Array]] | None = None,
+    keep_slopes: bool = False,
 ) -> Frame:
     """Ranges of all values for cells low <= x <= high, arrays (cells, *input shape).
 
     Boxes are carried forward; where an activation is not linear on the box of its argument, `refine` is asked.
     slopes: of the lower and upper lines, by position of pointwise nodes, where the default ones are not wanted.
     """
-    frame = Frame(graph, len(low), center, radius)
+    frame = Frame(graph, len(low), center, radius, slopes={} if keep_slopes else None)
     readers: dict[int, list[Node]] = {}
     for node in graph.nodes:
         for i in node.inputs:

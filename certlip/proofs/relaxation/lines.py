@@ -29,7 +29,7 @@ class Lines:
     def take(self, cells: Array | None) -> tuple[Array, Array, Array, Array]:
         """The four arrays for the cell of each row; None: as they are."""
         low, low_offset, high, high_offset = (
-            part if cells is None or len(part) == 1 else part[cells]
+            part if cells is None or len(part) == 1 else part.take(cells, 0)
             for part in (self.low_slope, self.low_offset, self.high_slope, self.high_offset)
         )
         return low, low_offset, high, high_offset
