@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import click
 
@@ -127,17 +128,16 @@ def command(
         return decide_instances(
             instances, timeout, total_timeout, limit, method, (input_name, output_name), resume, as_json, as_jsonl
         )
-    if model is None:
-        raise TypeError("a question without a model")
+    path = cast(Path, model)  # there is one: the question needs it
     if property_file is not None:
         from certlip.cli.verify_property import decide_one
 
         names = input_name, output_name
-        return decide_one(model, property_file, timeout, method, names, counterexample, as_json)
+        return decide_one(path, property_file, timeout, method, names, counterexample, as_json)
     from certlip.cli.verify_samples import SampleOptions, decide_samples
 
     options = SampleOptions(
         norm, data, method, limit, timeout, total_timeout, min_certified, tolerance, clip, certificates, level,
         data_free, resume, as_json, as_jsonl,
     )  # fmt: skip
-    return decide_samples(model, str(eps), (input_name, output_name), options)
+    return decide_samples(path, str(eps), (input_name, output_name), options)

@@ -46,7 +46,7 @@ def decide_instances(
                     click.echo(json.dumps(instance_line(result), allow_nan=False))
                 elif not as_json:
                     print_instance(result)
-                advance(result)
+                advance(result, result.earlier)
 
             verify_instances(
                 path, timeout=timeout, total_timeout=total_timeout, limit=limit, method=method, input_name=names[0],

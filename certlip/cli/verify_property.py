@@ -24,15 +24,15 @@ def decide_one(
     from certlip.report.counterexample import require_place, write_counterexample
     from certlip.report.property_json import property_report_json
     from certlip.report.property_text import print_property
-    from certlip.runs import verify_property
+    from certlip.runs.property import decide_read
     from certlip.verification.model_file import input_type
 
     if counterexample is not None:
         require_place(counterexample)
-    read_property(property)  # a malformed one is refused before a large model is read
+    asked = read_property(property)  # a malformed one is refused before a large model is read
     loaded = load_model(model, *names)
     with working() as (say, _):
-        report = verify_property(loaded, property, timeout=timeout, method=method, progress=say)
+        report = decide_read(loaded, asked, property, timeout, method, progress=say)
     point, outputs = report.result.counterexample, report.result.outputs
     written = counterexample is not None and point is not None and outputs is not None
     if as_json:

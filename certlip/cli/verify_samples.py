@@ -77,7 +77,7 @@ def _decide(run: Any, share: Any, given: SampleOptions) -> int:
                     click.echo(json.dumps(line, allow_nan=False))
                 if result.index not in counted:
                     counted.add(result.index)
-                    advance(result)
+                    advance(result, line["earlier"])
 
             run.progress, run.each = say, each
             report, interrupted = run.verify(ledger), False

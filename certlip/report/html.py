@@ -49,6 +49,5 @@ def verdicts_table(report: VerifyReport) -> str:
 
 def instances_table(report: InstancesReport) -> str:
     rows = [(i.model, i.property, i.verdict, i.method, f"{i.seconds:.2f}", i.note) for i in report.instances]
-    return f"<p>{escape(repr(report))}</p>" + table(
-        ("model", "property", "verdict", "method", "seconds", "note"), rows
-    )
+    columns = ("model", "property", "verdict", "method", "seconds", "note")
+    return f"<p>{escape(repr(report))}</p>" + table(columns, rows)

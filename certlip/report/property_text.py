@@ -79,8 +79,8 @@ def summary_line(report: InstancesReport) -> str:
     found = [(report.count(status), str(status), WORDS.get(status, str(status))) for status in Status]
     counts = ", ".join(f"[{_COLOURS[status]}]{count} {word}[/]" for count, status, word in found if count)
     parts = [counts or "none ended"]
-    if report.contradictions:
-        parts.append(f"[bold red]{len(report.contradictions)} CONTRADICTS the expected verdict[/]")
+    if wrong := len(report.contradictions):
+        parts.append(f"[bold red]{wrong} CONTRADICT{'S' if wrong == 1 else ''} the expected verdict[/]")
     if report.earlier:
         parts.append(f"{report.earlier} from an earlier run")
     return f"{total}: {'; '.join([*parts, f'{report.seconds:.1f} seconds'])}"

@@ -36,7 +36,7 @@ class PropertyReport:
 
     @cached_property
     def verdict(self) -> str:
-        """"unsat" (the property holds), "sat" (it is violated), "unknown", "timeout" or "error"."""
+        """In the words of VNN-COMP: "unsat" (the property holds), "sat" (violated), "unknown", "timeout", "error"."""
         return VERDICTS.get(self.status, str(self.status))
 
     def __repr__(self) -> str:
@@ -80,7 +80,7 @@ class InstanceResult:
 
     @cached_property
     def verdict(self) -> str:
-        """"unsat" (the property holds), "sat" (it is violated), "unknown", "timeout" or "error"."""
+        """In the words of VNN-COMP: "unsat" (the property holds), "sat" (violated), "unknown", "timeout", "error"."""
         return VERDICTS.get(self.status, str(self.status))
 
     @cached_property

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from certlip.api import as_model, silent
+from certlip.importers import Model
 from certlip.properties.property import Property
 from certlip.properties.vnnlib import read_property
 from certlip.report.suites import PropertyReport
@@ -35,8 +36,20 @@ def verify_property(
     limit = seconds(timeout, "the timeout")
     path = None if isinstance(property, Property) else Path(property)
     asked = property if isinstance(property, Property) else read_property(Path(property))
-    loaded = as_model(model)
-    require_fit(asked, loaded, "the property" if path is None else str(path))
+    return decide_read(as_model(model), asked, path, limit, method, seed, progress)
+
+
+def decide_read(
+    model: Model,
+    property: Property,
+    path: Path | None,
+    limit: float | None,
+    method: str,
+    seed: int = 0,
+    progress: Callable[[str], None] = silent,
+) -> PropertyReport:
+    """The same of a loaded model and a property that was read from `path`."""
+    require_fit(property, model, "the property" if path is None else str(path))
     deadline = None if limit is None else time.monotonic() + limit
-    result = decide_property(loaded, asked, deadline=deadline, seed=seed, method=method, progress=progress)
-    return PropertyReport(loaded, asked, path, result)
+    result = decide_property(model, property, deadline=deadline, seed=seed, method=method, progress=progress)
+    return PropertyReport(model, property, path, result)
