@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ def exact_decimal(value: float) -> str:
 
 
 def print_instance(instance: InstanceResult) -> None:
-    """One line, as soon as the instance has ended."""
+    """One line, as soon as the instance has ended, above what a live display shows on the same terminal."""
     status = str(instance.status)
     word = f"[{_COLOURS[status]}]{WORDS.get(instance.status, status):<8}[/]"
     line = f"{word} {instance.seconds:9.2f} s  {_plain(instance.method or '-'):<10}"
@@ -67,7 +68,11 @@ def print_instance(instance: InstanceResult) -> None:
         line += "  (earlier run)"
     if instance.note:
         line += f"  {'error: ' if status == 'error' else ''}{_plain(instance.note)}"
-    out().print(line)
+    console = out()
+    with console.capture() as shown:  # consoles go past a live display, sys.stdout through it
+        console.print(line)
+    sys.stdout.write(shown.get())
+    sys.stdout.flush()
 
 
 def summary_line(report: InstancesReport) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 
@@ -47,26 +48,36 @@ def test_nothing_elsewhere(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_results_go_to_the_pipe_while_the_terminal_shows_progress(tmp_path):
+def on_terminal(folder, *options, **streams) -> tuple[bytes, bytes]:
+    """What a suite of a vacuous and a violated property prints to a pipe and to a terminal."""
     pty = pytest.importorskip("pty", reason="pseudo-terminals are for POSIX")
-    folder = save_suite(tmp_path)
+    save_suite(folder)
     suite = save_rows(folder, f"net.onnx,{VACUOUS}", f"net.onnx,{VIOLATED}")
     main, terminal = pty.openpty()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "TERM": "xterm"}
-    line = [sys.executable, "-m", "certlip", "verify", "--instances", str(suite), "--jsonl"]
-    process = subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=terminal)
+    line = [sys.executable, "-m", "certlip", "verify", "--instances", str(suite), *options]
+    process = subprocess.Popen(line, env=environment, stderr=terminal, **({"stdout": terminal} | streams))
     os.close(terminal)
-    out = process.stdout.read()
-    shown = b""
-    while True:
-        try:
-            part = os.read(main, 65536)
-        except OSError:  # the other end is closed
-            break
-        if not part:
-            break
-        shown += part
+    shown = bytearray()
+    try:
+        while part := os.read(main, 65536):
+            shown += part
+    except OSError:  # the other end is closed
+        pass
     os.close(main)
+    out = process.stdout.read() if process.stdout else b""
     assert process.wait(timeout=60) == 1
+    return out, bytes(shown)
+
+
+def test_results_go_to_the_pipe_while_the_terminal_shows_progress(tmp_path):
+    out, shown = on_terminal(tmp_path, "--jsonl", stdout=subprocess.PIPE)
     assert len(lines_of(out.decode())) == 2
     assert b"2 instances" in shown and b"\x1b[" in shown
+
+
+def test_on_one_terminal_results_stand_on_lines_of_their_own(tmp_path):
+    _, shown = on_terminal(tmp_path)
+    plain = re.sub(rb"\x1b\[[0-9;]*m", b"", shown)
+    for word in (rb"holds ", rb"violated "):
+        assert re.search(rb"(^|\n|\r|\x1b\[2K)" + word, plain), plain
