@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-import gzip
-import io
-import zlib
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from certlip.errors import PropertyError
 from certlip.importers import Model
 from certlip.onnx_reader import read_file
-from certlip.regular_files import TooLarge, read_regular
 from certlip.rigor.rounding import Array
 from certlip.verification import Question
 
-_LARGEST = 2**30
-"""Bytes of a property, uncompressed."""
 
-
-def property_digest(path: Path) -> str:
-    """sha256 of the uncompressed bytes of a property file. Raises PropertyError."""
-    try:
-        raw = read_regular(path, _LARGEST)
-        if raw[:2] == b"\x1f\x8b":
-            with gzip.open(io.BytesIO(raw)) as stream:
-                raw = stream.read(_LARGEST + 1)
-            if len(raw) > _LARGEST:
-                raise TooLarge
-    except TooLarge as error:
-        raise PropertyError(f"{path} is larger than {_LARGEST} bytes; split the property") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise PropertyError(f"the property {path} cannot be read ({error}); copy it again") from error
-    return sha256(raw).hexdigest()
+def property_identity(text: str) -> dict[str, Any]:
+    """sha256 of the uncompressed bytes of a property file."""
+    return {"property_sha256": sha256(text.encode()).hexdigest()}
 
 
 def model_identity(model: Model | Path) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from typing import Any
 from certlip.api import silent
 from certlip.errors import CertlipError, UsageError
 from certlip.importers import Model, load
-from certlip.properties.vnnlib import read_property
+from certlip.properties.vnnlib import parse_property, property_text
 from certlip.report.suites import InstanceResult, InstancesReport
 from certlip.runs.fit import require_fit
-from certlip.runs.identity import model_identity, property_digest
+from certlip.runs.identity import model_identity, property_identity
 from certlip.runs.instances import Instance, locate, read_instances
 from certlip.runs.ledger import Ledger
 from certlip.runs.lines import earlier_instance, instance_line, limits_of
@@ -104,14 +104,15 @@ class Suite:
                 return replace(blank, note=_LATE)
             model = locate(self.folder, instance.model, "model file")
             property = locate(self.folder, instance.property, "property")
-            asked = {"property_sha256": property_digest(property), **self._identity(model), **self._names()}
+            text = property_text(property)
+            asked = {**property_identity(text), **self._identity(model), **self._names()}
             blank = replace(blank, asked=asked)
             line = None if self.ledger is None else self.ledger.earlier(asked, blank.limits)
             if line is not None:
                 return earlier_instance(line, instance)
             if timeout == 0:
                 return replace(blank, note=_LATE)
-            question, loaded = read_property(property), self._model(model)
+            question, loaded = parse_property(text, str(property)), self._model(model)
             require_fit(question, loaded, str(property))
             found = decide_property(
                 loaded,
