@@ -32,6 +32,7 @@ def decide_instances(
     from certlip.runs import verify_instances
     from certlip.runs.instances import read_instances
     from certlip.runs.lines import instance_line
+    from certlip.verification.uninterrupted import uninterrupted
 
     began = time.monotonic()
     total = len(read_instances(path)[:limit])
@@ -41,11 +42,12 @@ def decide_instances(
         with working(total) as (say, advance):
 
             def each(result: InstanceResult) -> None:
-                ended.append(result)
-                if as_jsonl:
-                    click.echo(json.dumps(instance_line(result), allow_nan=False))
-                elif not as_json:
-                    print_instance(result)
+                with uninterrupted():  # lines are whole, and those that the summary counts
+                    ended.append(result)
+                    if as_jsonl:
+                        click.echo(json.dumps(instance_line(result), allow_nan=False))
+                    elif not as_json:
+                        print_instance(result)
                 advance(result, result.earlier)
 
             verify_instances(

@@ -64,6 +64,7 @@ def _decide(run: Any, share: Any, given: SampleOptions) -> int:
     from certlip.report.console import err, print_verdicts, verdict_line
     from certlip.report.json_form import verify_report_json
     from certlip.runs.ledger import Ledger
+    from certlip.verification.uninterrupted import uninterrupted
 
     counted: set[int] = set()
     try:
@@ -74,7 +75,8 @@ def _decide(run: Any, share: Any, given: SampleOptions) -> int:
 
             def each(result: Any, line: dict[str, Any]) -> None:
                 if given.as_jsonl:
-                    click.echo(json.dumps(line, allow_nan=False))
+                    with uninterrupted():  # lines are whole
+                        click.echo(json.dumps(line, allow_nan=False))
                 if result.index not in counted:
                     counted.add(result.index)
                     advance(result, line["earlier"])

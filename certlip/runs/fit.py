@@ -9,8 +9,8 @@ from certlip.verification.model_file import opened
 
 
 def require_fit(property: Property, model: Model, name: str) -> None:
-    """Raises UsageError where the property has other inputs or outputs than the model, or constrains the values of
-    a last softmax, which certlip leaves out: it keeps the order of the outputs only."""
+    """Raises UsageError where the property has other inputs or outputs than the model, or is about the values of a last
+    decision, which certlip leaves out. Only the order of outputs is the same before and after a softmax."""
     graph = model.graph
     if (property.inputs, property.outputs) != (graph.input_size, graph.output_size):
         raise UsageError(
@@ -18,12 +18,14 @@ def require_fit(property: Property, model: Model, name: str) -> None:
             f"{graph.input_size} and {graph.output_size}; pass the model that it was written for"
         )
     _, ends = opened(model)
-    if ends.certified == ends.output:
+    if not ends.decisions:
         return
-    if not all(_is_comparison(half) for case in property.cases for half in case.halfspaces):
+    keeps_order = all(node.op_type in ("Softmax", "LogSoftmax") for node in ends.decisions)
+    if not (keeps_order and all(_is_comparison(half) for case in property.cases for half in case.halfspaces)):
+        kinds = ", ".join(node.op_type for node in ends.decisions)
         raise UsageError(
-            f"{name} is about the values of {ends.output}, but certlip leaves out the last decision of {model.name} "
-            "and keeps only which output is larger; state the property about the scores before it"
+            f"{name} is about the values of {ends.output}, but certlip leaves out the final {kinds} of {model.name} "
+            "and states nothing about them; write the property about the scores before it"
         )
 
 

@@ -125,11 +125,17 @@ def test_models_that_are_none(folder):
     refused(run(folder, VIOLATED), 2, "no model file")
 
 
-def test_a_softmax_keeps_the_order_of_outputs_only(folder):
-    save_chain(folder / "net.onnx", [(np.eye(2), np.zeros(2))], last="Softmax")
+def test_other_decisions_keep_nothing(folder):
+    save_chain(folder / "net.onnx", [(np.eye(2), np.zeros(2))], last="Hardmax")
+    refused(run(folder, VIOLATED), 2, "leaves out the final Hardmax")
+
+
+@pytest.mark.parametrize("last", ["Softmax", "LogSoftmax"])
+def test_a_softmax_keeps_the_order_of_outputs_only(folder, last):
+    save_chain(folder / "net.onnx", [(np.eye(2), np.zeros(2))], last=last)
     assert run(folder, VIOLATED).code == 1
     (folder / "half.vnnlib").write_text(property_text([("0.1", "0.2"), ("0.3", "0.4")], "(<= Y_0 0.5)"))
-    refused(run(folder, "half.vnnlib"), 2, "leaves out", "scores before it")
+    refused(run(folder, "half.vnnlib"), 2, f"leaves out the final {last}", "scores before it")
 
 
 @pytest.mark.parametrize(
