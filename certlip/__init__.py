@@ -1,7 +1,7 @@
 """Proved bounds on how far a neural network's output can move when its input moves.
 
-`certlip.load`, `certlip.bound`, `certlip.verify`, `certlip.radius` and `certlip.check` are loaded on first use, so that
-`import certlip` costs nothing.
+Its functions, `certlip.load`, `bound`, `verify`, `verify_property`, `verify_instances`, `radius` and `check`, are
+loaded on first use, so that `import certlip` costs nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from certlip.check import check
     from certlip.importers import load
     from certlip.properties import Output
+    from certlip.runs import verify_instances, verify_property
 
 _HOMES = {
     "Output": "certlip.properties",
@@ -23,9 +24,13 @@ _HOMES = {
     "load": "certlip.importers",
     "radius": "certlip.api",
     "verify": "certlip.api",
+    "verify_instances": "certlip.runs",
+    "verify_property": "certlip.runs",
 }
 
-__all__ = ["Output", "__version__", "bound", "check", "load", "radius", "verify"]
+__all__ = [
+    "Output", "__version__", "bound", "check", "load", "radius", "verify", "verify_instances", "verify_property",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

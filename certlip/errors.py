@@ -22,6 +22,12 @@ class UsageError(CertlipError):
     exit_code = 2
 
 
+class PropertyError(CertlipError):
+    """The file is not a property that certlip can read; the message names file, line and column."""
+
+    exit_code = 2
+
+
 class ModelError(CertlipError):
     """The file is not a model that certlip can state anything about."""
 

@@ -51,7 +51,8 @@ def cli_page() -> str:
     parts = [
         "# Command line",
         NOTICE,
-        "Results go to stdout, errors and progress to stderr. `--json` prints one JSON object ([json.md](json.md)). "
+        "Results go to stdout, errors and progress to stderr. `--json` prints one JSON object, `--jsonl` one for each "
+        "result as it comes ([json.md](json.md)). "
         "Bounds are printed rounded up, radii and margins rounded down.",
         "## Commands",
         table(
@@ -95,7 +96,8 @@ def option_table(command: click.Command) -> str:
         if isinstance(option, click.Option):
             rows.append((", ".join(map(code, option.opts)), value_of(option), default_of(option), option.help or ""))
         else:
-            rows.append((code(option.make_metavar(click.Context(command))), "argument", "required", ""))
+            needed = "required" if option.required else ""
+            rows.append((code(option.make_metavar(click.Context(command))), "argument", needed, ""))
     return table(("option", "value", "default", "meaning"), rows)
 
 
@@ -286,11 +288,12 @@ def schema(name: str) -> dict[str, Any]:
 
 def output_fields() -> str:
     """One section for each command with --json, and one for each structure that several share."""
-    names = [name for name, _ in commands()]
+    names = [path.name.removesuffix(".schema.json") for path in SPECS.glob("*.schema.json")]
     sections, shared = [], {}
-    for name in names:
+    for name in (name for command, _ in commands() for name in sorted(names) if name.partition("-")[0] == command):
         document = schema(name)
-        sections += [f"### certlip {name}", f"{document['description']} Schema: `specs/{name}.schema.json`."]
+        title = document["title"].removesuffix(" --json")
+        sections += [f"### {title}", f"{document['description']} Schema: `specs/{name}.schema.json`."]
         definitions = document.get("$defs", {})
         sections.append(field_table(document, definitions))
         shared |= {key: (entry, definitions) for key, entry in definitions.items() if "properties" in entry}

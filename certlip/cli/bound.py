@@ -16,8 +16,8 @@ from certlip.cli.options import (
     norm_option,
     print_json,
     timeout_option,
-    working,
 )
+from certlip.cli.progress import working
 from certlip.errors import UsageError
 
 if TYPE_CHECKING:

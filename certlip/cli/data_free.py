@@ -6,7 +6,8 @@ import time
 from fractions import Fraction
 from pathlib import Path
 
-from certlip.cli.options import print_json, working
+from certlip.cli.options import print_json
+from certlip.cli.progress import working
 
 MANY_PAIRS = 45  # beyond ten classes the bound of the whole output serves all pairs
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -52,6 +51,14 @@ sample_timeout_option = click.option(
 total_timeout_option = click.option(
     "--total-timeout", type=Seconds(), default=None, metavar="S", help="Seconds for the whole run."
 )
+decision_timeout_option = click.option(
+    "--timeout",
+    type=Seconds(),
+    default=60.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds for each sample, property or instance.",
+)
 data_option = click.option(
     "--data",
     type=click.Path(path_type=Path),
@@ -61,6 +68,9 @@ data_option = click.option(
 )
 limit_option = click.option(
     "--limit", type=click.IntRange(min=1), default=None, metavar="N", help="Use the first N samples only."
+)
+decision_limit_option = click.option(
+    "--limit", type=click.IntRange(min=1), default=None, metavar="N", help="Use the first N samples or instances only."
 )
 tolerance_option = click.option(
     "--tolerance",
@@ -140,29 +150,3 @@ def parse_interval(text: str, what: str) -> tuple[str, str]:
     if len(ends) != 2:
         raise UsageError(f"{what} '{text[:40]}' is not an interval; write its two ends like 0,1")
     return ends[0], ends[1]
-
-
-@contextmanager
-def working(total: int | None = None):
-    """A progress line on stderr while it is a terminal: yields (say, advance)."""
-    from certlip.report.console import err
-
-    console = err()
-    if not console.is_terminal:
-        yield (lambda message: None), (lambda result: None)
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = [
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    ]
-    with Progress(*(columns if total else [*columns[:2], columns[4]]), console=console, transient=True) as progress:
-        task = progress.add_task("working", total=total)
-        yield (
-            lambda message: progress.update(task, description=message),
-            lambda result: progress.advance(task),
-        )

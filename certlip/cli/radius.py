@@ -21,8 +21,8 @@ from certlip.cli.options import (
     sample_timeout_option,
     tolerance_option,
     total_timeout_option,
-    working,
 )
+from certlip.cli.progress import working
 from certlip.errors import UsageError
 
 

@@ -1,44 +1,54 @@
-"""`certlip verify`: a verdict on every sample."""
+"""`certlip verify`: a verdict on every sample, on a property, or on a suite of them."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import click
 
-from certlip.cli.exit_codes import exit_code
 from certlip.cli.options import (
     certificates_option,
     data_option,
+    decision_limit_option,
+    decision_timeout_option,
     import_options,
     json_option,
     level_option,
-    limit_option,
-    load_model,
     method_option,
-    model_argument,
     norm_option,
-    parse_interval,
-    parse_share,
-    print_json,
-    sample_timeout_option,
     tolerance_option,
     total_timeout_option,
-    working,
 )
-from certlip.errors import UsageError
+from certlip.cli.verify_options import require_coherent
 
 
 @click.command("verify")
-@model_argument
+@click.argument("model", type=click.Path(path_type=Path), required=False)
 @click.option(
-    "--eps", required=True, metavar="E", help="Radius of the perturbations, like 0.1 or 8/255, in input units."
+    "--eps", default=None, metavar="E", help="Radius of the perturbations, like 0.1 or 8/255, in input units."
+)
+@click.option(
+    "--property",
+    "property_file",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="FILE",
+    help="Decide this VNN-LIB property (.vnnlib, .vnnlib.gz) instead of samples.",
+)
+@click.option(
+    "--instances",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="FILE",
+    help="Decide every row of this .csv file: model,property,timeout as in VNN-COMP, or a header with model and "
+    "property, and if you like timeout and verdict (sat or unsat, what is expected). Paths are relative to the file.",
 )
 @norm_option
 @data_option
 @method_option
-@limit_option
-@sample_timeout_option
+@decision_limit_option
+@decision_timeout_option
 @total_timeout_option
 @click.option(
     "--min-certified", default=None, metavar="F", help="Exit 0 if at least this share of samples is certified."
@@ -50,11 +60,31 @@ from certlip.errors import UsageError
 @certificates_option
 @level_option
 @click.option("--data-free", is_flag=True, help="Claim only the margin above which every input is robust; no samples.")
+@click.option(
+    "--counterexample",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="FILE",
+    help="With --property: write the counterexample, if there is one, as arrays (.npz) or as VNN-COMP does (.txt).",
+)
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="FILE",
+    help="Append every verdict to this file of JSON lines as it comes, and take those that it has from there: the same "
+    "command goes on where it was interrupted.",
+)
 @import_options
 @json_option
+@click.option("--jsonl", "as_jsonl", is_flag=True, help="Print one JSON object a line as soon as a verdict is there.")
+@click.pass_context
 def command(
-    model: Path,
-    eps: str,
+    context: click.Context,
+    model: Path | None,
+    eps: str | None,
+    property_file: Path | None,
+    instances: Path | None,
     norm: str,
     data: Path | None,
     method: str,
@@ -67,59 +97,47 @@ def command(
     certificates: Path | None,
     level: str,
     data_free: bool,
+    counterexample: Path | None,
+    resume: Path | None,
     input_name: str | None,
     output_name: str | None,
     as_json: bool,
+    as_jsonl: bool,
 ) -> int:
-    """Decide each sample: proved or refuted.
+    """Decide samples or properties: proved or refuted.
 
-    A sample is certified when no perturbation of norm at most E changes MODEL's decision, falsified when a
+    With --eps, a sample is certified when no perturbation of norm at most E changes MODEL's decision, falsified when a
     counterexample shows one that does.
+
+    With --property, the property holds (VNN-COMP: unsat) when no input that the file describes leads to an output that
+    it calls unsafe, and is violated (sat) when a counterexample does. Exits 0 when it holds, 1 when it is violated, 3
+    when that is open, 2 for a malformed property.
+
+    With --instances, a suite of models and properties is decided, one line as soon as each ends; --timeout is the limit
+    of rows without one and the cap of the others. An instance whose files are missing or make no sense is an error, and
+    the others go on. Exits with the first of 70, 4, 2, 1, 3, 0 that an instance would exit with by itself.
+
+    Ctrl-C ends a run with a summary of the verdicts so far. With --resume it can go on: verdicts are found again by the
+    sha256 of model, property and sample; those without a result are searched again with more --timeout, another
+    --method or another version.
     """
-    from certlip import api
-    from certlip.report.console import print_verdicts
-    from certlip.report.json_form import verify_report_json
-    from certlip.verification import Question
-    from certlip.verification.amount import exact_amount, exact_interval
-    from certlip.verification.dataset import default_data, read_dataset
+    require_coherent(context)
+    if instances is not None:
+        from certlip.cli.verify_instances import decide_instances
 
-    amount = exact_amount(eps, "--eps")
-    slack = None if tolerance is None else exact_amount(tolerance, "--tolerance")
-    interval = None if clip is None else exact_interval(parse_interval(clip, "--clip"), "--clip")
-    share = None if min_certified is None else parse_share(min_certified, "--min-certified")
-    if data_free and data is not None:
-        raise UsageError("--data-free claims nothing about samples; leave out --data")
-    if data_free and share is not None:
-        raise UsageError("--data-free claims nothing about samples; leave out --min-certified")
-    loaded = load_model(model, input_name, output_name)
-    source = None if data_free else data or default_data(loaded)
-    if source is None:
-        from certlip.cli.data_free import claim_for_all_inputs
-
-        if level == "deployed" or clip is not None:
-            raise UsageError("--level deployed and --clip are about samples; pass them with --data FILE")
-        question = Question(amount, norm, slack)
-        seconds = timeout if total_timeout is None else min(timeout, total_timeout)
-        return claim_for_all_inputs(loaded, question, method, seconds, certificates, data_free, as_json)
-    samples = read_dataset(source, loaded, limit)
-    with working(len(samples)) as (say, advance):
-        report = api.verify(
-            loaded,
-            amount,
-            data=samples,
-            norm=norm,
-            method=method,
-            timeout=timeout,
-            total_timeout=total_timeout,
-            tolerance=slack,
-            clip=interval,
-            certificates=certificates,
-            level=level,
-            progress=say,
-            each=advance,
+        return decide_instances(
+            instances, timeout, total_timeout, limit, method, (input_name, output_name), resume, as_json, as_jsonl
         )
-    if as_json:
-        print_json(verify_report_json(report))
-    else:
-        print_verdicts(report)
-    return exit_code(report, share)
+    path = cast(Path, model)  # there is one: the question needs it
+    if property_file is not None:
+        from certlip.cli.verify_property import decide_one
+
+        names = input_name, output_name
+        return decide_one(path, property_file, timeout, method, names, counterexample, as_json)
+    from certlip.cli.verify_samples import SampleOptions, decide_samples
+
+    options = SampleOptions(
+        norm, data, method, limit, timeout, total_timeout, min_certified, tolerance, clip, certificates, level,
+        data_free, resume, as_json, as_jsonl,
+    )  # fmt: skip
+    return decide_samples(path, str(eps), (input_name, output_name), options)

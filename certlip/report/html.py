@@ -10,6 +10,7 @@ from certlip.report.console import number_down, number_up
 
 if TYPE_CHECKING:
     from certlip.report.results import BoundReport, VerifyReport
+    from certlip.report.suites import InstancesReport
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -44,3 +45,9 @@ def verdicts_table(report: VerifyReport) -> str:
     return f"<p>{escape(repr(report))}</p>" + table(
         ("sample", "label", "predicted", "status", "margin", "radius", "method"), rows
     )
+
+
+def instances_table(report: InstancesReport) -> str:
+    rows = [(i.model, i.property, i.verdict, i.method, f"{i.seconds:.2f}", i.note) for i in report.instances]
+    columns = ("model", "property", "verdict", "method", "seconds", "note")
+    return f"<p>{escape(repr(report))}</p>" + table(columns, rows)

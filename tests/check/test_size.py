@@ -17,7 +17,7 @@ ZOO = ROOT.parent / "models_zoo"
 
 KERNEL = ("rigor", "check", "certificate", "proofs", "regular_files.py")
 LOWERING = ("graph", "ops", "onnx_reader", "passes", "properties")
-WHOLE = 7500
+WHOLE = 8200
 """Lines of code of all these rooms, which only changes that say so here may exceed."""
 
 

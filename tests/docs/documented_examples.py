@@ -1,4 +1,4 @@
-"""Runs the examples of a Markdown page as a reader would, in a folder that holds a copy of the model zoo.
+"""Runs the examples of a Markdown page as a reader would, in a folder with a copy of the model zoo and its properties.
 
 ```console blocks hold `$ ` commands, each followed by the output to expect: `certlip ...` and `python -m ...` are run,
 `make TARGET` and `pip install` are checked against the repository. `# exit code N` after a command is the code to
@@ -44,6 +44,7 @@ def commands(text: str) -> Iterator[tuple[str, int, str]]:
 def run_page(page: Path, folder: Path) -> int:
     """Run every example of a page; the number of examples. The current folder must be `folder`."""
     shutil.copytree(ROOT / "models_zoo", folder / "models_zoo", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    shutil.copytree(ROOT / "specs" / "vnnlib", folder / "specs" / "vnnlib")
     count, names = 0, {}
     for language, text in blocks(page):
         if language == "console":
