@@ -59,7 +59,7 @@ _Nearest = Callable[[Sequence[Fraction], Sequence[Fraction], Array], "list[Fract
 def _confirmed(model: Model, property: Property, point: Array, nearest: _Nearest) -> list[Fraction] | None:
     """The first of the points nearest to the candidate, in the boxes that it lies in up to rounding, that is unsafe."""
     kind, point = input_type(model), np.asarray(point, dtype=np.float64).ravel()
-    if point.size != property.inputs or not np.isfinite(point).all():
+    if (point.size, model.graph.output_size) != (property.inputs, property.outputs) or not np.isfinite(point).all():
         return None
     with np.errstate(over="ignore"):
         rounded = point.astype(kind).astype(np.float64)

@@ -64,8 +64,8 @@ def find_unsafe(
 ) -> Iterator[Array]:
     """Points of the query's domain, up to rounding, where some clause holds in floats; as soon as they are found.
 
-    Later ones violate more, so that a caller whom rounding keeps from proving one goes on to the next. Without a
-    deadline (a time of `time.monotonic`) the answer depends on the arguments alone.
+    The first of a batch violates more than all before, so that a caller whom rounding keeps from proving one goes on
+    to the next. Without a deadline (a time of `time.monotonic`) the answer depends on the arguments alone.
     """
     if not query.clauses:
         return

@@ -44,7 +44,7 @@ class Region:
         half = 0.5 * (self.high - self.low)
         self.half = half if self.ball is None else half.clamp(max=self.radius)
         self.free = torch.nonzero(self.half > 0).ravel()
-        self.seed, self.kind, self.device = seed, kind, device
+        self.kind, self.device = kind, device
         self.random = torch.Generator().manual_seed(seed)
 
     def spread(self, count: int) -> torch.Tensor:
@@ -57,8 +57,8 @@ class Region:
         size = max(count - 1, 0)
         dimension = len(self.free)
         if 0 < dimension <= FEW:
-            engine = torch.quasirandom.SobolEngine(dimension, scramble=True, seed=self.seed)
-            engine.fast_forward(int(torch.randint(2**16, (), generator=self.random)))
+            scrambling = int(torch.randint(2**31, (), generator=self.random))
+            engine = torch.quasirandom.SobolEngine(dimension, scramble=True, seed=scrambling)
             shares = torch.zeros(size, len(self.low), dtype=self.kind, device=self.device)
             shares[:, self.free] = 2.0 * engine.draw(size).to(self.device, self.kind) - 1.0
         else:
