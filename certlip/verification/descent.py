@@ -51,7 +51,7 @@ def descend(
             weight[kind == 0] = 1.0
         clause = torch.where(targets < 0, gaps.argmin(1), targets)
         (slope,) = torch.autograd.grad(clauses.loss(g, clause, kind, weight).sum(), x)
-        slope = torch.nan_to_num(slope) * region.half
+        slope = torch.nan_to_num(slope) * region.metric
         slope = slope / slope.abs().amax(1, keepdim=True).clamp(min=1e-30)
         mean = _MOMENTUM * mean + (1.0 - _MOMENTUM) * slope
         square = _DECAY * square + (1.0 - _DECAY) * slope * slope

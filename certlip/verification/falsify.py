@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _CHUNK = 4096  # points evaluated at once in a sweep ...
 _CHUNK_ENTRIES = 2e7  # ... where the largest value of the network has no more entries than this in all of them
 _DEEPER = 1.5  # a later candidate is worth trying where the violation is so many times as large
+_WRITE = 16  # multiplications in the time of writing one number
 _SHOWN = 3  # candidates from one batch
 
 
@@ -52,7 +53,7 @@ class Effort:
         return Effort(int(max(self.samples * share, restarts)), restarts, steps, 1, self.work)
 
 
-QUICK = Effort(samples=4096, restarts=64, steps=40, rounds=4, work=4e9)
+QUICK = Effort(samples=4096, restarts=64, steps=40, rounds=2, work=4e9)
 """A few tenths of a second, before any proof is tried."""
 
 THOROUGH = Effort(samples=16384, restarts=128, steps=120, rounds=40, work=3e11)
@@ -177,8 +178,8 @@ def _rowwise(graph: Graph, function: Callable[..., torch.Tensor]) -> Callable[[t
 
 
 def _multiplications(graph: Graph) -> float:
-    """About how many one evaluation takes."""
-    total = float(sum(map(prod, graph.shapes)))
+    """About how many take the time of one evaluation; to write a number takes that of several."""
+    total = float(_WRITE * sum(map(prod, graph.shapes)))
     for node in graph.nodes:
         if isinstance(node.operator, Affine) and not isinstance(node.operator, Reindex):
             total += node.operator.terms * prod(node.operator.codomain)

@@ -43,6 +43,7 @@ class Region:
         self.centre = 0.5 * (self.low + self.high) if self.ball is None else self.ball.clamp(self.low, self.high)
         half = 0.5 * (self.high - self.low)
         self.half = half if self.ball is None else half.clamp(max=self.radius)
+        self.metric = self.half if self.ball is None else (self.half > 0).to(kind)
         self.free = torch.nonzero(self.half > 0).ravel()
         self.kind, self.device = kind, device
         self.random = torch.Generator().manual_seed(seed)

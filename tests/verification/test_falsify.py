@@ -141,6 +141,25 @@ def test_a_ball_that_is_cut_by_a_box():
         assert bool(found) == expected
 
 
+def test_a_ball_that_most_faces_of_a_box_cut():
+    """Over ball and box w x is largest at clip(center + t w), where t makes the distance the radius (KKT)."""
+    rng = np.random.default_rng(0)
+    weight, center = rng.standard_normal((1, 50)), rng.uniform(0, 1, 50) ** 3
+    moved = lambda t: np.clip(center + t * weight[0], 0.0, 1.0) - center  # noqa: E731
+    low, high = 0.0, 10.0
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if np.linalg.norm(moved(middle)) < 0.5 else (low, middle)
+    gain = float(weight[0] @ moved(low))
+    domain = ball_domain(center, F(1, 2), "l2", (F(0), F(1)))
+    for share, expected in [(0.999, True), (1.001, False)]:
+        bound = Dense.of(np.array([[-1.0]]), np.array([float(weight[0] @ center) + share * gain]))
+        query = Query(linear(weight).append(bound), domain, ((0,),))
+        found = search(query)
+        check(query, found)
+        assert bool(found) == expected
+
+
 def test_one_clause_among_many():
     """Of forty linear functions only one reaches its bound."""
     rng = np.random.default_rng(0)
