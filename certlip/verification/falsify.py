@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 4096  # points evaluated at once in a sweep ...
 _CHUNK_ENTRIES = 2e7  # ... where the largest value of the network has no more entries than this in all of them
+_AT_ONCE = 5e8  # multiplications between two looks at the clock
 _DEEPER = 1.5  # a later candidate is worth trying where the violation is so many times as large
 _WRITE = 16  # multiplications in the time of writing one number
 _SHOWN = 3  # candidates from one batch
@@ -68,7 +69,7 @@ def find_unsafe(
     The first of a batch violates more than all before, so that a caller whom rounding keeps from proving one goes on
     to the next. Without a deadline (a time of `time.monotonic`) the answer depends on the arguments alone.
     """
-    if not query.clauses:
+    if not query.clauses or (deadline is not None and time.monotonic() > deadline):
         return
     if any(not clause for clause in query.clauses):  # it holds everywhere
         yield 0.5 * (query.domain.low + query.domain.high)
@@ -91,8 +92,10 @@ class _Search:
         self.function = _rowwise(query.graph, torch_graph(query.graph, kind, device))
         if len(self.region.free) > FEW:  # samples rarely say more than a descent from them
             effort = replace(effort, samples=min(effort.samples, 8 * effort.restarts))
-        self.effort = effort.within(_multiplications(query.graph))
-        self.chunk = int(np.clip(_CHUNK_ENTRIES / max(map(prod, query.graph.shapes)), 1, _CHUNK))
+        cost = _multiplications(query.graph)
+        at_once = int(np.clip(_AT_ONCE / cost, 8, _CHUNK))
+        self.effort = replace(effort, restarts=min(effort.restarts, at_once)).within(cost)
+        self.chunk = int(np.clip(_CHUNK_ENTRIES / max(map(prod, query.graph.shapes)), 1, at_once))
         self.deepest = 0.0
         self.best: torch.Tensor | None = None  # gap of each clause
         self.where = self.region.centre.expand(len(self.clauses), -1).clone()
