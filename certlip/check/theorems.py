@@ -18,7 +18,10 @@ import numpy as np
 from certlip.errors import CertificateRejected
 from certlip.graph import Graph
 from certlip.proofs.margin import output_balls
+from certlip.proofs.query import float_up
 from certlip.properties.outputs import DECISION, Output
+from certlip.properties.property import Case, Terms
+from certlip.rigor.ball import Ball
 from certlip.rigor.rounding import Array
 
 Enclosure: TypeAlias = tuple[Sequence[Fraction], Sequence[Fraction]]
@@ -26,7 +29,21 @@ Enclosure: TypeAlias = tuple[Sequence[Fraction], Sequence[Fraction]]
 
 def outputs_at(graph: Graph, x: Array) -> Enclosure:
     """Enclosures of the exact outputs at one point. Raises CertificateRejected where they overflow."""
-    ball = output_balls(graph, x[None])[0]
+    return _finite(output_balls(graph, x[None])[0])
+
+
+def outputs_of(graph: Graph, x: Sequence[Fraction]) -> Enclosure:
+    """`outputs_at` for numbers, in flat order, that need not be floats."""
+    try:
+        mid = np.array([float(entry) for entry in x]).reshape(1, *graph.input_shape)
+    except OverflowError as error:
+        raise CertificateRejected("an input lies beyond the range of floats") from error
+    away = zip(x, mid.ravel().tolist(), strict=True)
+    rad = np.array([float_up(abs(entry - Fraction(near))) for entry, near in away]).reshape(mid.shape)
+    return _finite(output_balls(graph, Ball(mid, rad))[0])
+
+
+def _finite(ball: Ball) -> Enclosure:
     low, high = ball.lower(), ball.upper()
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         raise CertificateRejected("the outputs overflow at this input")
@@ -86,6 +103,28 @@ def gaps(first: Enclosure, second: Enclosure) -> list[Fraction]:
 def moves(first: Enclosure, second: Enclosure, tolerance: Fraction, slack: Sequence[Fraction]) -> bool:
     """True: some output differs by more than `tolerance` between the points. slack: the sum of those at the two."""
     return any(gap > tolerance + apart for gap, apart in zip(gaps(first, second), slack, strict=True))
+
+
+def violates(case: Case, x: Sequence[Fraction], outputs: Enclosure) -> bool:
+    """True: x lies in the box of the case, over the reals, and every halfspace holds at (x, y) for all y of the
+    enclosure: the network is unsafe at x. False where a size or an index does not fit."""
+    low, high = outputs
+    if not len(x) == len(case.low) == len(case.high) or len(low) != len(high):
+        return False
+    if not all(least <= entry <= greatest for least, entry, greatest in zip(case.low, x, case.high, strict=True)):
+        return False
+    for row in case.halfspaces:
+        if not (_fits(row.inputs, len(x)) and _fits(row.outputs, len(low))):
+            return False
+        read = sum((factor * x[i] for i, factor in row.inputs), Fraction(0))
+        made = sum((factor * (high[j] if factor > 0 else low[j]) for j, factor in row.outputs), Fraction(0))
+        if not row.holds(read + made):
+            return False
+    return True
+
+
+def _fits(terms: Terms, size: int) -> bool:
+    return all(0 <= index < size for index, _ in terms)
 
 
 def in_clip(point: Array, clip: Sequence[Fraction] | None) -> bool:

@@ -116,8 +116,8 @@ def _enclosed(low: Sequence[Fraction], high: Sequence[Fraction], shape: tuple[in
 def _rows(graph: Graph, rows: Sequence[Halfspace]) -> Graph:
     """x to the left side minus the bound of each row, a constant for none."""
     reads_input = any(row.inputs for row in rows)
-    size = graph.output_size
-    weight = [[Fraction(0)] * (size + reads_input * graph.input_size) for _ in rows]
+    size, width = graph.output_size, graph.input_size
+    weight = [[Fraction(0)] * (size + reads_input * width) for _ in rows]
     for i, row in enumerate(rows):
         for j, factor in row.outputs:
             weight[i][j] = factor
@@ -128,7 +128,7 @@ def _rows(graph: Graph, rows: Sequence[Halfspace]) -> Graph:
     if reads_input:
         graph = _with_input(graph)
     bias = _ball([-row.bound for row in rows])
-    matrix = _ball([entry for line in weight for entry in line]).reshape(len(rows), -1)
+    matrix = _ball([entry for line in weight for entry in line]).reshape(len(rows), size + reads_input * width)
     graph = graph.append(Dense(matrix, bias, bias.magnitude(), (1,)), "constraints")
     return without_maxima(normal_form(graph), exact=True)
 

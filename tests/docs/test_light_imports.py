@@ -45,3 +45,8 @@ def test_the_checker_loads_numpy_and_onnx_alone():
 def test_bounds_load_no_general_solver():
     code = "import certlip\ncertlip.bound('models_zoo/diabetes.onnx', method='spectral')"
     assert loaded(code) & {"torch", "cvxpy", "clarabel", "matplotlib"} == set()
+
+
+def test_searches_load_torch_when_they_start():
+    packages = loaded("import certlip.verification.falsify, certlip.verification.confirm")
+    assert packages & {"torch", "onnxruntime"} == set()
