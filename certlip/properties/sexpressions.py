@@ -14,7 +14,7 @@ from typing import NamedTuple
 from certlip.errors import PropertyError
 
 MAX_DEPTH = 200
-MAX_TOKENS = 2**23
+MAX_TOKENS = 2**22
 
 _TOKEN = re.compile(
     r"""
