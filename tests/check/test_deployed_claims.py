@@ -117,6 +117,9 @@ def test_wider_libraries_need_wider_margins(tmp_path):
     claim = Certificate(bench.model, statement, {"bounds": {"decision": bound}}, BINARY)
     assert bench.accepted(claim, x)
     assert bench.accepted(deployed(claim, library_units=0), x)
+    for units, words in ((16, "class binary32"), (0, "class binary32 with libraries within 0 u")):
+        finding = Checker([bench.path]).check(bench.write(deployed(claim, library_units=units), x))
+        assert finding.message.endswith(words)  # another class than the usual one is not passed off as that
     assert not bench.accepted(deployed(claim, library_units=2**20), x)
     assert not bench.accepted(altered(claim, label=0), x)
 
