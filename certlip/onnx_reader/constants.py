@@ -18,7 +18,9 @@ _WIDE = {TensorProto.FLOAT, TensorProto.DOUBLE}
 _UNRELIABLE = {
     "BatchNormalization",
     "ConvTranspose",
-}  # ONNX's reference operators misread some of their attributes
+    "LpNormalization",
+}  # ONNX's reference operators misread some of their attributes ...
+_COERCING = {"Softmax", "LogSoftmax", "Hardmax"}  # ... or that these work on a matrix before operator set 13
 _RANDOM = {
     "RandomNormal",
     "RandomNormalLike",
@@ -38,7 +40,7 @@ def evaluate(
     """
     if node.op_type in _RANDOM:
         raise NotLowered("a random constant differs at each run; export the model with it frozen")
-    if node.op_type in _UNRELIABLE:
+    if node.op_type in _UNRELIABLE or (node.op_type in _COERCING and opset < 13):
         raise NotLowered("it is applied to constants only; fold it before exporting")
     if not native and node.op_type not in ("Shape", "Size"):
         inputs = [widen(array) for array in inputs]

@@ -75,3 +75,19 @@ def test_slices_backwards(start, end, step, expected):
             read_graph(parse(build(nodes, LINE, {"w": x, **constants}, 19).SerializeToString()))
     else:
         assert np.array_equal(read_graph(parse(proto.SerializeToString()))(x[None])[0], computed)
+
+
+FOLDED = [("Softmax", 11, {}), ("LogSoftmax", 9, {"axis": 0}), ("Hardmax", 12, {}), ("LpNormalization", 17, {"p": 1})]
+
+
+@pytest.mark.parametrize(("operator", "opset", "attributes"), FOLDED)
+def test_constants_that_the_reference_operators_get_wrong(operator, opset, attributes):
+    """Before operator set 13 all axes from `axis` on count as one; norms of order 1 are those of sizes."""
+    weights = np.arange(6.0).reshape(1, 2, 3) - 2.0
+    nodes = [node(operator, ["w"], ["s"], **attributes), node("Add", ["x", "s"], ["y"])]
+    with pytest.raises(UnsupportedModel, match="constants only"):
+        read_graph(parse(build(nodes, (1, 2, 3), {"w": weights}, opset).SerializeToString()))
+    if operator != "LpNormalization":
+        now = build(nodes, (1, 2, 3), {"w": weights}, 13)
+        x = np.zeros((1, 2, 3))
+        assert np.allclose(read_graph(parse(now.SerializeToString()))(x[None])[0], run(now, x), atol=1e-6)
