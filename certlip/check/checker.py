@@ -111,6 +111,9 @@ class Checker:
     def _prove(self, certificate: Certificate, store: Store) -> str:
         """The claim in words, once it is proved."""
         network = self._models.network(certificate, store)
+        for note in network.graph.notes:  # so that whoever reads the record learns what the claim is about
+            if note not in certificate.assumptions:
+                raise CertificateRejected(f"its assumptions leave out what the reader found: {note}")
         statement, semantics = certificate.statement, certificate.semantics
         precision = execution_class(semantics, network) if certificate.is_deployed else None
         where = "" if precision is None else f" in every execution of {in_words(precision)}"
