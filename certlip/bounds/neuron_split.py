@@ -177,8 +177,7 @@ class NeuronSplit:
         torch = self._torch
         slopes, multipliers = given.slopes.clone().requires_grad_(), given.multipliers.clone().requires_grad_()
         mixed = logits.clone().requires_grad_()
-        groups = [{"params": [slopes], "lr": 0.2}, {"params": [multipliers], "lr": 0.1}, {"params": [mixed], "lr": 0.3}]
-        adam = torch.optim.Adam(groups, betas=(0.9, 0.95))
+        climb = [_Adam(slopes, 0.2), _Adam(multipliers, 0.1), _Adam(mixed, 0.3)]
         best = slopes.new_full((len(trees),), -np.inf)
         kept = given.slopes.clone(), given.multipliers.clone(), logits.clone()
         for step in range(steps):
@@ -193,12 +192,10 @@ class NeuronSplit:
                 late = deadline is not None and time.monotonic() > deadline
                 if step == steps - 1 or late or bool((best > 0).all()):
                     break
-            adam.zero_grad(set_to_none=True)
-            (-bound.clamp(max=1e-3).sum()).backward()
-            adam.step()
-            for group in adam.param_groups:
-                group["lr"] *= 0.97
+            gradients = torch.autograd.grad(bound.clamp(max=1e-3).sum(), (slopes, multipliers, mixed))
             with torch.no_grad():
+                for each, gradient in zip(climb, gradients, strict=True):
+                    each.step(gradient)
                 slopes.clamp_(0.0, 1.0)
                 multipliers.clamp_(min=0.0)
         return best.cpu().numpy(), Parameters(kept[0], kept[1], given.states), kept[2]
@@ -245,3 +242,18 @@ class NeuronSplit:
             members = list(self.query.clauses[self.clauses[tree]])
             self._growing[tree].close(nodes[rows[k]], (weights[k, members],), (multipliers[k],), (slopes[k],))
         return proved
+
+
+class _Adam:
+    """Ascent in one tensor (Kingma and Ba 2015). torch's own takes a second to import."""
+
+    def __init__(self, parameter: torch.Tensor, rate: float):
+        self._parameter, self._rate, self._count = parameter, rate, 0
+        self._mean, self._square = parameter.detach() * 0.0, parameter.detach() * 0.0
+
+    def step(self, gradient: torch.Tensor) -> None:
+        self._count += 1
+        self._mean.lerp_(gradient, 0.1)
+        self._square.lerp_(gradient * gradient, 0.05)
+        mean, square = self._mean / (1.0 - 0.9**self._count), self._square / (1.0 - 0.95**self._count)
+        self._parameter += self._rate * 0.97**self._count * mean / (square.sqrt() + 1e-12)
