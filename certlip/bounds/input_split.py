@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,31 +50,32 @@ class _Found:
 @dataclass
 class InputSplit:
     """A search over boxes. point: called with inputs at which g may be unsafe; True stops the search (a counterexample
-    was confirmed). After `run`, `tree` is the proof, or None; `open` says how many boxes are left."""
+    was confirmed). After `run`, `trees` is the proof, or empty."""
 
     query: Query
     number: int
     clauses: tuple[int, ...]
     slack: Array
     point: Callable[[Array], bool] = lambda x: False
-    tree: Tree | None = None
+    method: ClassVar[str] = "input splits"
+    trees: tuple[Tree, ...] = ()
     falsified: bool = False
+    stuck: bool = False
     visited: int = 0
-    open: int = 0
     _growing: GrowingTree = field(init=False)
+    _stack: list[_Box] = field(default_factory=list)
     _matrices: dict[int, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._growing = GrowingTree(self.number, self.clauses)
+        self._stack.append((0, self.query.domain.low, self.query.domain.high))
 
     def run(self, deadline: float | None) -> bool:
-        """Whether all clauses are refuted on the whole domain."""
-        domain = self.query.domain
-        stack: list[_Box] = [(0, domain.low, domain.high)]
+        """Whether all clauses are refuted on the whole domain; where time ends the search, it can be continued."""
+        stack = self._stack
         with ThreadPoolExecutor(_THREADS) as pool:
             while stack:
                 if deadline is not None and time.monotonic() > deadline:
-                    self.open = len(stack)
                     return False
                 share = min(_BATCH, -(-len(stack) // _THREADS))
                 batches = [stack[-share * (i + 1) : len(stack) - share * i] for i in range(_THREADS)]
@@ -84,7 +86,7 @@ class InputSplit:
                     self.visited += len(batch)
                 if self.falsified:
                     return False
-        self.tree = self._growing.finished()
+        self.trees = (self._growing.finished(),)
         return True
 
     def _bound(self, batch: list[_Box]) -> _Found:

@@ -10,9 +10,8 @@ from __future__ import annotations
 import heapq
 import itertools
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -46,7 +45,7 @@ class _Open:
 @dataclass(eq=False)
 class NeuronSplit:
     """A search for one tree for each clause. frame: the proved ranges of the whole domain. After `run`, `trees` are the
-    proof, or None."""
+    proof, or empty; stuck: nothing is left to split."""
 
     query: Query
     number: int
@@ -54,11 +53,11 @@ class NeuronSplit:
     slack: Array
     frame: Frame
     device: str = "cpu"
-    point: Callable[[Array], bool] = lambda x: False
-    trees: tuple[Tree, ...] | None = None
+    method: ClassVar[str] = "neuron splits"
+    trees: tuple[Tree, ...] = ()
     falsified: bool = False
-    visited: int = 0
     stuck: bool = False
+    visited: int = 0
     _queue: list[tuple[float, int, _Open]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -78,12 +77,9 @@ class NeuronSplit:
         self._cuts = np.concatenate([relaxed.thresholds[p] for p in relaxed.positions]) if relaxed.positions else np.zeros(0)
 
     def run(self, deadline: float | None) -> bool:
-        """Whether all clauses are refuted."""
-        count = len(self.clauses)
-        logits = self._torch.zeros((count, self._longest), dtype=self._relaxation.kind, device=self.device)
-        given = self._relaxation.start(count)
-        trees = list(range(count))
-        self._settle(trees, [0] * count, given, logits, _ROOT_STEPS, deadline)
+        """Whether all clauses are refuted; where time ends the search, it can be continued."""
+        if not self.visited:
+            self._begin(deadline)
         while self._queue:
             if self.stuck or (deadline is not None and time.monotonic() > deadline):
                 return False
@@ -92,6 +88,12 @@ class NeuronSplit:
         entries = self._entries[self._chosen]
         self.trees = tuple(tree.finished(entries) for tree in self._growing)
         return True
+
+    def _begin(self, deadline: float | None) -> None:
+        """The whole domain, once for each clause."""
+        count = len(self.clauses)
+        logits = self._torch.zeros((count, self._longest), dtype=self._relaxation.kind, device=self.device)
+        self._settle(list(range(count)), [0] * count, self._relaxation.start(count), logits, _ROOT_STEPS, deadline)
 
     def _branch(self, some: list[_Open], deadline: float | None) -> None:
         """Split each subproblem where that seems to help most, and bound both sides."""
