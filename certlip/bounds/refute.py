@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from certlip.proofs.relaxation.branches import Tree
 from certlip.proofs.relaxation.cells import cells_of
 from certlip.proofs.relaxation.frame import Frame
 from certlip.rigor.rounding import Array
+
+if TYPE_CHECKING:
+    from certlip.bounds.neuron_split import NeuronSplit
 
 FEW_INPUTS = 16
 """Up to so many entries of the input that are free to move, boxes are halved; beyond, activations are split."""
@@ -77,7 +81,8 @@ class Branching:
         device: str = "cpu",
     ):
         """point: told of inputs at which g may be unsafe; True ends the search."""
-        self._known, self._search = known, None
+        self._known = known
+        self._search: InputSplit | NeuronSplit | None = None
         if known.is_proof or any(not query.clauses[k] for k in known.left):  # no constraint: unsafe everywhere
             return
         cases = query, known.number, known.left, _slack(query, slack)

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Parameters:
-    """Of a batch of rows, one column for each unstable entry of each activation, as `Relaxation.columns` says: `slopes` of
-    lower lines in [0, 1] (for ReLU), `multipliers` >= 0 of splits and `states`, the sign of the split, 0 for none."""
+    """Of a batch of rows, one column for each unstable entry of each activation, as `Relaxation.columns` says: `slopes`
+    of lower lines in [0, 1] (for ReLU), `multipliers` >= 0 of splits and `states`, the sign of the split, 0 for none.
+    """
 
     slopes: torch.Tensor
     multipliers: torch.Tensor
@@ -207,9 +208,8 @@ class Relaxation:
         upper[:, flat] = np.where(signs < 0, np.minimum(upper[:, flat], inner), upper[:, flat])
         found = lines(operator, lower.reshape(-1, *shape), upper.reshape(-1, *shape))
         parts = found.low_slope, found.low_offset, found.high_slope, found.high_offset
-        return tuple(
-            self.constant(np.broadcast_to(part, (len(signs), *shape)).reshape(len(signs), -1)[:, flat]) for part in parts
-        )
+        whole = (np.broadcast_to(part, (len(signs), *shape)).reshape(len(signs), -1) for part in parts)
+        return tuple(self.constant(part[:, flat]) for part in whole)
 
 
 def threshold(low: Array, high: Array) -> Array:
