@@ -28,9 +28,8 @@ if TYPE_CHECKING:
     import torch
 
 _BATCH = 64
-_ROOT_STEPS, _STEPS = 50, 12
-_CANDIDATES = 4
-_ROWS = 1024  # most rows in one pass
+_ROOT_STEPS, _STEPS = 50, 8
+_CANDIDATES = 5
 
 
 @dataclass(frozen=True, eq=False)

@@ -168,7 +168,7 @@ class Relaxation:
         before = up * own[0] + down * own[2]
         offset = (up * own[1] + down * own[3]).sum(1)
         if losses is not None:
-            losses[:, columns] = self._lost(position, some, own).detach()
+            losses[:, columns] = self._lost(position, operator, some, own).detach()
         cut = given.multipliers[:, columns] * given.states[:, columns]
         before = before - cut
         offset = offset + cut @ self._thresholds[position]
@@ -177,9 +177,18 @@ class Relaxation:
         stable_offset = (c * low_offset).index_fill(1, index, 0.0).sum(1)
         return whole.index_copy(1, index, before), offset + stable_offset
 
-    def _lost(self, position: int, c: torch.Tensor, own: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """|c| times how far the lines are apart in the middle of the interval."""
-        middle = 0.5 * (self.low[position] + self.high[position])
+    def _lost(
+        self, position: int, operator: Pointwise, c: torch.Tensor, own: tuple[torch.Tensor, ...]
+    ) -> torch.Tensor:
+        """|c| times how far the line in use is from the activation: at the kink for an upper line of ReLU, at the nearer
+        end for a lower one; for other activations how far the two lines are apart in the middle."""
+        import torch
+
+        low, high = self.low[position], self.high[position]
+        if isinstance(operator, Relu):
+            below = torch.minimum(-own[0] * low, (1.0 - own[0]) * high)
+            return c.abs() * torch.where(c < 0, own[3], below)
+        middle = 0.5 * (low + high)
         return c.abs() * ((own[2] - own[0]) * middle + own[3] - own[1]).clamp(min=0.0)
 
     def _lines(self, position: int, operator: Pointwise, given: Parameters) -> tuple[torch.Tensor, ...]:
