@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from math import prod
 from typing import ClassVar
 
 import numpy as np
@@ -25,6 +26,7 @@ from certlip.proofs.relaxation.frame import Frame
 from certlip.rigor.rounding import Array, inflate
 
 _BATCH = 256
+_FLOATS = 2**25  # that the slopes of one value may fill
 _THREADS = 2
 _WORTHWHILE = 0.2  # smallest share of a box that is cut off where a bound refutes it; else boxes are halved
 _STEPS = 12  # of the search for weights
@@ -65,10 +67,13 @@ class InputSplit:
     visited: int = 0
     _growing: GrowingTree = field(init=False)
     _stack: list[_Box] = field(default_factory=list)
+    _batch: int = _BATCH
     _matrices: dict[int, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._growing = GrowingTree(self.number, self.clauses)
+        widest = max(map(prod, self.query.graph.shapes)) * self.query.graph.input_size
+        self._batch = int(min(_BATCH, max(1, _FLOATS // widest)))
         self._stack.append((0, self.query.domain.low, self.query.domain.high))
 
     def run(self, deadline: float | None) -> bool:
@@ -78,7 +83,7 @@ class InputSplit:
             while stack:
                 if deadline is not None and time.monotonic() > deadline:
                     return False
-                share = min(_BATCH, -(-len(stack) // _THREADS))
+                share = min(self._batch, -(-len(stack) // _THREADS))
                 batches = [stack[-share * (i + 1) : len(stack) - share * i] for i in range(_THREADS)]
                 batches = [batch for batch in batches if batch]
                 del stack[-sum(map(len, batches)) :]
