@@ -40,6 +40,7 @@ class Certifier(ABC):
 
     cost orders the methods, cheapest first; `in_auto` is False for one that another
     method always beats, `is_reference` True for one that runs only when named, to compare with.
+    start_of: the method whose search begins with this one's witness and returns it if it finds nothing better.
     supports: None, or the reason why the graph is out of reach. propose: an untrusted witness, found before `deadline`
     (a `time.monotonic` value) as well as possible. prove: the number, from the witness alone, by the theorem of
     `certlip.proofs` named `theorem` (the method's own name by default); infinite if the witness proves nothing.
@@ -51,6 +52,7 @@ class Certifier(ABC):
     in_auto: ClassVar[bool] = True
     is_reference: ClassVar[bool] = False
     theorem: ClassVar[str] = ""
+    start_of: ClassVar[str] = ""
     registry: ClassVar[dict[str, type[Certifier]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -21,6 +21,7 @@ class EclipseFast(Certifier):
     summary: ClassVar[str] = "LipSDP multipliers in closed form, layer by layer: seconds at any depth"
     cost: ClassVar[int] = 10
     theorem: ClassVar[str] = "lipsdp"
+    start_of: ClassVar[str] = "lipsdp"
 
     def supports(self, graph: Graph, norm: str) -> str | None:
         return obstacle(graph)

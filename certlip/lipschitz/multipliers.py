@@ -208,9 +208,9 @@ def _first_order(
     with threads_for(largest_block(stages)):
         search = Search(stages, norm, device)
         found, inside = search.closed_form(), search.interior()
-        spent = time.monotonic() - began
+        spent = time.monotonic() - began  # about what the proof takes as well
         if not closed:
-            found = search.run(tolerance, deadline, resume or ())
+            found = search.run(tolerance, None if deadline is None else deadline - spent, resume or ())
         elif _is_plain(stages) and (deadline is None or began + _BACKWARDS * spent < deadline):
             found = search.closed_form_backwards()
     details: dict[str, Any] = {"status": found.status, "iterations": found.iterations}
