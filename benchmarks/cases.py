@@ -235,7 +235,8 @@ SECTIONS = (
     ),
     _section(
         "images", "CIFAR-size networks",
-        "`sri_resnet_a` (residual) and `oval21` (convolutional) from VNN-COMP, all ten outputs in l2. `auto` has the 60 s that the command gives by default, `lipsdp` over all neurons 240 s.",
+        "`sri_resnet_a` (residual) and `oval21` (convolutional) from VNN-COMP, all ten outputs in l2. `auto` has the "
+        "60 s that the command gives by default, `lipsdp` over all neurons 240 s.",
         _images, ratio=True,
     ),
 )
