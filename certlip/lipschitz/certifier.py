@@ -38,6 +38,7 @@ class Witness:
 class Certifier(ABC):
     """A way to bound |Df| / |Dx| of a graph in normal form. Subclasses with a `name` register themselves.
 
+    summary, when: what it does and when to use it, as `certlip methods` says.
     cost orders the methods, cheapest first; `in_auto` is False for one that another
     method always beats, `is_reference` True for one that runs only when named, to compare with.
     start_of: the method whose search begins with this one's witness and returns it if it finds nothing better.
@@ -48,6 +49,7 @@ class Certifier(ABC):
 
     name: ClassVar[str] = ""
     summary: ClassVar[str] = ""
+    when: ClassVar[str] = ""
     cost: ClassVar[int] = 0
     in_auto: ClassVar[bool] = True
     is_reference: ClassVar[bool] = False
