@@ -37,8 +37,9 @@ _CONSTANT = 1e-200
 _FIRST_LOOK, _CLIMB = 0.05, 4.0
 """The gap is looked at after the climb took four times as long as looking did the last time (at first, 50 ms)."""
 
-_FUTILE = 1500
-"""Steps without the gap halving after which the search gives up: the optimum may be met to many digits by then."""
+_FUTILE, _SLOW, _CLOSE = 1500, 300, 1e-4
+"""Steps without the gap halving after which the search gives up; those after which it does once the gap is small: in
+chains of 64 layers the digits beyond would take most of the time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +123,7 @@ class Search:
                 return self._result("deadline")
             if self._gap() < 0.5 * landmark:
                 landmark, landmark_steps = self._gap(), self._steps
-            if self._steps - landmark_steps > _FUTILE:
+            if self._steps - landmark_steps > (_SLOW if self._gap() < _CLOSE else _FUTILE):
                 return self._result("stalled")
             if ascent.settled and not ascent.refine(self._gap()):
                 return self._result("stalled")
