@@ -37,8 +37,13 @@ INTERIOR_ORDER = 4000
 _NEAR = 0.999
 """An interior point that halts further than this from its proved lower value leaves the rest to the ascent."""
 
-_BACKWARDS = 4.0
-"""The time of both closed forms and their proof over that of the first."""
+_BACKWARDS, _BRIEF = 4.0, 10.0
+"""The time of both closed forms and their proof over that of the first; the seconds up to which the second is worth it:
+where one takes longer, a search is."""
+
+_ROOM = 1e-8
+"""The share by which multipliers of the sweeps are raised: theirs are those for which M is singular, and a proof that
+fails costs as much as one that does not."""
 
 _WRITTEN = 25.0
 """Floating-point operations, over the cube of a group's size, until the closed form is proved: three convolutions with
@@ -211,12 +216,12 @@ def _first_order(
         spent = time.monotonic() - began  # about what the proof takes as well
         if not closed:
             found = search.run(tolerance, None if deadline is None else deadline - spent, resume or ())
-        elif _is_plain(stages) and (deadline is None or began + _BACKWARDS * spent < deadline):
+        elif spent < _BRIEF and _is_plain(stages) and (deadline is None or began + _BACKWARDS * spent < deadline):
             found = search.closed_form_backwards()
     details: dict[str, Any] = {"status": found.status, "iterations": found.iterations}
     if not closed:
         details["least"] = least_bound(stages, norm, found.signals) if found.signals else 0.0
-    return Offer(_arrays(stages, found, 1.0), _arrays(stages, inside, 1.1), details, found.resume)
+    return Offer(_arrays(stages, found, 1.0 + _ROOM), _arrays(stages, inside, 1.1), details, found.resume)
 
 
 def _is_plain(stages: Sequence[Form]) -> bool:
