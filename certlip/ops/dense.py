@@ -38,11 +38,12 @@ class Dense(Affine):
     def terms(self) -> int:
         return self.weight.shape[1]
 
+    # One product of two matrices: numpy takes one with a vector for each row of an array of more axes.
     def forward(self, weight: Array, x: Array) -> Array:
-        return x @ weight.T
+        return (x.reshape(-1, x.shape[-1]) @ weight.T).reshape(*x.shape[:-1], weight.shape[0])
 
     def backward(self, weight: Array, y: Array) -> Array:
-        return y @ weight
+        return (y.reshape(-1, y.shape[-1]) @ weight).reshape(*y.shape[:-1], weight.shape[1])
 
     def matrix(self) -> Ball:
         if self.lead in ((), (1,) * len(self.lead)):

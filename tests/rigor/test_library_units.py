@@ -20,7 +20,8 @@ def points(kind) -> np.ndarray:
     """Random points at every scale, and where functions bend, saturate or underflow."""
     rng = np.random.default_rng(17)
     spread = np.concatenate([rng.uniform(-s, s, 2500) for s in (0.01, 1.0, 4.0, 12.0, 30.0, 110.0)])
-    edges = np.array([0.0, 0.5, 1.0, 9.0, 9.01, 18.0, 20.0, 20.01, 87.3, 88.8, 103.0, 1e4, 3e38])
+    # nothing is claimed of executions beyond half the largest number: torch's GELU doubles x on some processors
+    edges = np.array([0.0, 0.5, 1.0, 9.0, 9.01, 18.0, 20.0, 20.01, 87.3, 88.8, 103.0, 1e4, 1.5e38])
     tiny = 10.0 ** np.arange(-44, 0)
     both = np.concatenate([spread, edges, -edges, tiny, -tiny])
     return both.astype(kind)

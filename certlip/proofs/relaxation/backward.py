@@ -29,7 +29,7 @@ from certlip.ops import Add, Concat
 from certlip.proofs.relaxation.frame import Frame
 from certlip.rigor.rounding import UNIT, Array, down, gamma, inflate, up
 
-_ENTRIES = 2**23  # floats that the coefficients of one value may fill at a time
+_ENTRIES = 2**18  # floats that the coefficients of one value may fill at a time: they stay in the cache
 
 
 @dataclass(frozen=True, eq=False)
