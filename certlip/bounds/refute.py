@@ -72,11 +72,14 @@ def refute(
         return Outcome(None, "crown", complete=False, visited=1)
     free = int((query.domain.low < query.domain.high).sum())
     if free <= FEW_INPUTS:
-        search = InputSplit(query, number, rest, slack, point)
-        done = search.run(deadline)
-        method = "input splits"
-    else:
-        return Outcome(None, "crown", visited=1)
-    if not done or search.tree is None:
-        return Outcome(None, method, search.falsified, False, search.visited + 1)
-    return Outcome((*trees, search.tree), method, visited=search.visited + 1)
+        boxes = InputSplit(query, number, rest, slack, point)
+        done = boxes.run(deadline)
+        found = (boxes.tree,) if boxes.tree is not None else ()
+        return Outcome((*trees, *found) if done else None, "input splits", boxes.falsified, done, boxes.visited + 1)
+    from certlip.bounds.neuron_split import NeuronSplit
+
+    neurons = NeuronSplit(query, number, rest, slack, frame, device, point)
+    done = neurons.run(deadline)
+    complete = done or neurons.stuck
+    proof = (*trees, *(neurons.trees or ())) if done else None
+    return Outcome(proof, "neuron splits", neurons.falsified, complete, neurons.visited + 1)

@@ -5,7 +5,6 @@ For searches: on a CPU or a GPU, in float32, rounding ignored.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Parameters:
-    """Of a batch of rows, by position of each pointwise node with unstable entries: `slopes` (rows, entries), of lower
-    lines in [0, 1] for ReLU, and `multipliers` (rows, entries) >= 0 of splits; `states` (rows, entries) has the sign of
-    the split of an entry, 0 for none."""
+    """Of a batch of rows, one column for each unstable entry of each activation, as `Relaxation.columns` says: `slopes` of
+    lower lines in [0, 1] (for ReLU), `multipliers` >= 0 of splits and `states`, the sign of the split, 0 for none."""
 
-    slopes: dict[int, torch.Tensor]
-    multipliers: dict[int, torch.Tensor]
-    states: dict[int, torch.Tensor]
+    slopes: torch.Tensor
+    multipliers: torch.Tensor
+    states: torch.Tensor
+
+    def take(self, rows: Any) -> Parameters:
+        """Some of the rows."""
+        return Parameters(self.slopes[rows], self.multipliers[rows], self.states[rows])
 
 
 class Relaxation:
@@ -46,6 +48,8 @@ class Relaxation:
         self.low: dict[int, torch.Tensor] = {}
         self.high: dict[int, torch.Tensor] = {}
         self.entries: dict[int, np.ndarray] = {}  # flat indices of unstable entries, by position
+        self.thresholds: dict[int, Array] = {}
+        self._thresholds: dict[int, torch.Tensor] = {}
         self._index: dict[int, torch.Tensor] = {}
         self._fixed: dict[int, tuple[torch.Tensor, ...]] = {}
         for position, node in enumerate(self.graph.nodes):
@@ -62,11 +66,19 @@ class Relaxation:
                 self._index[position] = self.constant(self.entries[position])
                 self.low[position] = self.constant(low.reshape(-1)[self.entries[position]])
                 self.high[position] = self.constant(high.reshape(-1)[self.entries[position]])
+                inner = threshold(low.reshape(-1), high.reshape(-1))[self.entries[position]]
+                self.thresholds[position] = inner
+                self._thresholds[position] = self.constant(inner)
                 known = frame.lines[position]
                 shape = (1, low.size)
                 parts = (known.low_slope, known.low_offset, known.high_slope, known.high_offset)
                 full = (np.broadcast_to(part, (1, *low.shape)).reshape(shape) for part in parts)
                 self._fixed[position] = tuple(self.constant(part) for part in full)
+        self.columns: dict[int, slice] = {}
+        for position in self.positions:
+            before = sum(len(self.entries[other]) for other in self.columns)
+            self.columns[position] = slice(before, before + len(self.entries[position]))
+        self.width = sum(len(self.entries[position]) for position in self.positions)
         self._middle = self.constant((0.5 * frame.low[0] + 0.5 * frame.high[0])[0])
         self._radius = self.constant((0.5 * frame.high[0] - 0.5 * frame.low[0])[0])
         self._center = None if frame.center is None else self.constant(frame.center)
@@ -85,19 +97,18 @@ class Relaxation:
 
     def start(self, rows: int) -> Parameters:
         """The frame's own slopes, no splits."""
-        slopes, multipliers, states = {}, {}, {}
-        for position in self.positions:
-            known = self._fixed[position][0][:, self._index[position]]
-            slopes[position] = known.expand(rows, -1).clone()
-            multipliers[position] = known.new_zeros(rows, known.shape[1])
-            states[position] = known.new_zeros(rows, known.shape[1])
-        return Parameters(slopes, multipliers, states)
+        import torch
+
+        empty = torch.zeros((rows, self.width), dtype=self.kind, device=self.device)
+        known = [self._fixed[position][0][:, self._index[position]] for position in self.positions]
+        slopes = torch.cat(known, 1).expand(rows, -1).clone() if known else empty.clone()
+        return Parameters(slopes, empty.clone(), empty.clone())
 
     def bound(
-        self, value: int, coefficients: torch.Tensor, given: Parameters, losses: dict[int, torch.Tensor] | None = None
+        self, value: int, coefficients: torch.Tensor, given: Parameters, losses: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Estimates of the least <c, v> for each row (rows, *shape of the value). losses: filled, by position, with what
-        the line of each unstable entry loses, (rows, entries)."""
+        """Estimates of the least <c, v> for each row (rows, *shape of the value). losses: (rows, columns), filled
+        with what the line of each unstable entry loses."""
         pending = {value: coefficients}
         total = coefficients.new_zeros(len(coefficients))
         for v in range(value, 0, -1):
@@ -141,40 +152,47 @@ class Relaxation:
         operator: Pointwise,
         c: torch.Tensor,
         given: Parameters,
-        losses: dict[int, torch.Tensor] | None,
+        losses: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Coefficients before the activation, and what the offsets add."""
         low_slope, low_offset, high_slope, high_offset = self._fixed[position]
-        if position not in given.slopes:
+        if position not in self.columns:
             up, down = c.clamp(min=0), c.clamp(max=0)
             offset = (up * low_offset + down * high_offset).sum(1)
             return up * low_slope + down * high_slope, offset
-        index = self._index[position]
+        index, columns = self._index[position], self.columns[position]
         some = c.index_select(1, index)
         up, down = some.clamp(min=0), some.clamp(max=0)
         own = self._lines(position, operator, given)
         before = up * own[0] + down * own[2]
         offset = (up * own[1] + down * own[3]).sum(1)
         if losses is not None:
-            losses[position] = (some.abs() * own[3]).detach() if isinstance(operator, Relu) else some.abs().detach()
-        before = before - given.multipliers[position] * given.states[position]
+            losses[:, columns] = self._lost(position, some, own).detach()
+        cut = given.multipliers[:, columns] * given.states[:, columns]
+        before = before - cut
+        offset = offset + cut @ self._thresholds[position]
         # entries that are linear everywhere keep the frame's lines, which are one line for them
         whole = c * low_slope
-        stable_offset = c * low_offset
-        stable_offset = stable_offset.index_fill(1, index, 0.0).sum(1)
+        stable_offset = (c * low_offset).index_fill(1, index, 0.0).sum(1)
         return whole.index_copy(1, index, before), offset + stable_offset
+
+    def _lost(self, position: int, c: torch.Tensor, own: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """|c| times how far the lines are apart in the middle of the interval."""
+        middle = 0.5 * (self.low[position] + self.high[position])
+        return c.abs() * ((own[2] - own[0]) * middle + own[3] - own[1]).clamp(min=0.0)
 
     def _lines(self, position: int, operator: Pointwise, given: Parameters) -> tuple[torch.Tensor, ...]:
         """Lines of the unstable entries, (rows, entries), on their side of the splits."""
         import torch
 
-        state = given.states[position]
+        columns = self.columns[position]
+        state = given.states[:, columns]
         low, high = self.low[position], self.high[position]
         if isinstance(operator, Relu):
             free = (state == 0).to(state.dtype)
             active = (state > 0).to(state.dtype)
             chord = high / (high - low)
-            slope = given.slopes[position].clamp(0.0, 1.0) * free + active
+            slope = given.slopes[:, columns].clamp(0.0, 1.0) * free + active
             return slope, torch.zeros_like(low), chord * free + active, -low * chord * free
         shape = self.graph.shapes[position + 1]
         flat = self.entries[position]
@@ -184,7 +202,7 @@ class Relaxation:
             np.repeat(end[value].reshape(1, -1), len(signs), 0).astype(np.float64)
             for end in (self.frame.low, self.frame.high)
         )
-        inner = threshold(lower[0, flat], upper[0, flat])
+        inner = self.thresholds[position]
         lower[:, flat] = np.where(signs > 0, np.maximum(lower[:, flat], inner), lower[:, flat])
         upper[:, flat] = np.where(signs < 0, np.minimum(upper[:, flat], inner), upper[:, flat])
         found = lines(operator, lower.reshape(-1, *shape), upper.reshape(-1, *shape))
@@ -198,9 +216,3 @@ def threshold(low: Array, high: Array) -> Array:
     """Where an activation on [low, high] is split: at 0 if that is inside, else in the middle."""
     return np.where((low < 0) & (high > 0), 0.0, 0.5 * low + 0.5 * high)
 
-
-def stacked(parts: list[Mapping[int, torch.Tensor]]) -> dict[int, torch.Tensor]:
-    """Rows of several tables as one."""
-    import torch
-
-    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}

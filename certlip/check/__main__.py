@@ -7,7 +7,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from certlip.check import LEVELS, Checker, Finding, records
@@ -17,14 +17,15 @@ from certlip.errors import UsageError
 INTERRUPTED, CLOSED_PIPE = 130, 141
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Check what a command line names, by default that of the process; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m certlip.check", description="Re-prove certificates.")
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="certificates, folders or bundles of them")
     parser.add_argument("--model", action="append", default=[], type=Path, help="model file or folder of models")
     parser.add_argument("--exact", action="store_true", help="prove again in exact arithmetic")
     parser.add_argument("--level", choices=LEVELS[1:], default=LEVELS[1], help="refuse what is proved at a lower level")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     try:
         entries = records(options.paths)
     except UsageError as error:
@@ -47,12 +48,12 @@ def main() -> int:
     return 0 if all(finding.accepted for finding in findings) else 5
 
 
-def run() -> int:
+def run(arguments: Sequence[str] | None = None) -> int:
     """The exit code; an interruption and a reader who went away are no defects, and leave no trace on stderr."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show ends no run
     try:
-        code = main()
+        code = main(arguments)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:

@@ -34,7 +34,7 @@ from pathlib import Path
 from certlip.certificate import SUFFIX, Bundle, Certificate, Folder, Store
 from certlip.certificate.grammar import rational
 from certlip.check import questions, theorems
-from certlip.check.executions import class_slack_on, execution_class, slack_between
+from certlip.check.executions import class_slack_on, execution_class, in_words, slack_between
 from certlip.check.lemmas import Lemmas, domain_of, output_of, point
 from certlip.check.levels import reaches, require_level
 from certlip.check.models import Models, Network
@@ -115,9 +115,12 @@ class Checker:
     def _prove(self, certificate: Certificate, store: Store) -> str:
         """The claim in words, once it is proved."""
         network = self._models.network(certificate, store)
+        for note in network.graph.notes:  # so that whoever reads the record learns what the claim is about
+            if note not in certificate.assumptions:
+                raise CertificateRejected(f"its assumptions leave out what the reader found: {note}")
         statement, semantics = certificate.statement, certificate.semantics
         precision = execution_class(semantics, network) if certificate.is_deployed else None
-        where = "" if precision is None else f" in every execution of the class {precision.name}"
+        where = "" if precision is None else f" in every execution of {in_words(precision)}"
         if certificate.kind == "lipschitz":
             value = text_up(self._lemmas.prove(certificate, store))
             near = _inside(statement["set"]) if "set" in statement else ""

@@ -27,6 +27,12 @@ def execution_class(semantics: Mapping[str, Any], network: Network) -> Precision
     return replace(claimed, library_units=float(semantics["library_units"]))
 
 
+def in_words(precision: Precision) -> str:
+    """The class by name, and how good its libraries are where that is not what the arithmetic has by default."""
+    units, usual = precision.library_units, PRECISIONS[precision.name].library_units
+    return f"the class {precision.name}" + (f" with libraries within {units:g} u" if units != usual else "")
+
+
 def class_slack_on(graph: Graph, region: Region, precision: Precision) -> list[Fraction]:
     """Bounds on |computed - exact| of the scores that decide a class, at every input of the region.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from threadpoolctl import threadpool_limits  # at once: where it is missing, `python -m certlip.check` takes over
 
 from certlip.cli.options import exact_option, json_option, least_level_option, models_option, print_json
 
@@ -40,8 +41,6 @@ def command(
 
     `python -m certlip.check` does the same where nothing else is installed.
     """
-    from threadpoolctl import threadpool_limits
-
     from certlip.attestation import objections, read_attestation, steady
     from certlip.check import Checker, Finding, records
     from certlip.check.report import findings_json, summary, told

@@ -138,6 +138,7 @@ class Affine(Operator):
         (given,) = inputs
         bias = np.maximum(self.bias_size, self.bias.magnitude())
         steepest, offset = self.extent
+        largest = float(self.weight.magnitude().max(initial=0.0))  # also of those that multiply padding alone
         return Computed(
             self.enclose(REAL, given.centre),
             self.shift(given.moved),
@@ -146,7 +147,7 @@ class Affine(Operator):
             given.depth + self.roundings,
             inflate(self.terms * given.monomials + 1.0, 2),
             inflate(
-                max(1.0, self.linf_norm, steepest) * given.reach + max(float(bias.max(initial=0.0)), offset), 3
+                max(1.0, self.linf_norm, largest, steepest) * given.reach + max(float(bias.max(initial=0.0)), offset), 3
             ),
         )
 

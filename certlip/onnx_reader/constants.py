@@ -18,7 +18,9 @@ _WIDE = {TensorProto.FLOAT, TensorProto.DOUBLE}
 _UNRELIABLE = {
     "BatchNormalization",
     "ConvTranspose",
-}  # ONNX's reference operators misread some of their attributes
+    "LpNormalization",
+}  # ONNX's reference operators misread some of their attributes ...
+_COERCING = {"Softmax", "LogSoftmax", "Hardmax"}  # ... or that these work on a matrix before operator set 13
 _RANDOM = {
     "RandomNormal",
     "RandomNormalLike",
@@ -38,7 +40,7 @@ def evaluate(
     """
     if node.op_type in _RANDOM:
         raise NotLowered("a random constant differs at each run; export the model with it frozen")
-    if node.op_type in _UNRELIABLE:
+    if node.op_type in _UNRELIABLE or (node.op_type in _COERCING and opset < 13):
         raise NotLowered("it is applied to constants only; fold it before exporting")
     if not native and node.op_type not in ("Shape", "Size"):
         inputs = [widen(array) for array in inputs]
@@ -62,6 +64,8 @@ def run(
 ) -> list[np.ndarray]:
     """Run one node with ONNX's reference evaluator. Raises NotLowered where that may take too long or too much."""
     (budget or Budget()).spend(work(node, inputs))
+    if node.op_type == "Slice":
+        _require_plain_slice(*inputs)
     names = [name for name in node.input if name]
     graph = helper.make_graph(
         [node],
@@ -73,6 +77,16 @@ def run(
     feeds = {name: array for name, array in zip(node.input, inputs, strict=True) if name}
     with np.errstate(all="ignore"):
         return [np.asarray(output) for output in ReferenceEvaluator(model).run(None, feeds)]
+
+
+def _require_plain_slice(data, starts=None, ends=None, axes=None, steps=None) -> None:
+    """Backwards from before the first entry the reference operator takes nothing, where ONNX says the first entry."""
+    if starts is None or steps is None:
+        return
+    axes = range(len(starts)) if axes is None else axes.ravel()
+    for start, axis, step in zip(starts.ravel(), axes, steps.ravel(), strict=True):
+        if step < 0 and start < -data.shape[int(axis)]:
+            raise NotLowered("it steps backwards from before the first entry, which readers understand differently")
 
 
 def widen(array):

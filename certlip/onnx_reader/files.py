@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from certlip.errors import ModelError
+from certlip.onnx_reader.ambiguity import require_one_meaning
 from certlip.onnx_reader.inlining import inline
 from certlip.regular_files import TooLarge, read_regular
 
@@ -66,6 +67,7 @@ def parse(raw: bytes, path: Path | None = None) -> ModelFile:
         raise ModelError(f"{where} holds no ONNX graph; pass the .onnx file that the exporter wrote")
     if proto.functions:
         proto = inline(proto, where)
+    require_one_meaning(proto)
     external = _load_external(proto, path)
     return ModelFile(proto, sha256(raw).hexdigest(), external, path)
 

@@ -42,6 +42,8 @@ class _Size(NamedTuple):
 def inline(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
     """The model without local functions. Raises ModelError where they recur or expand beyond the limits."""
     bodies: dict[_Key, _Body] = {}
+    if any(not _domain(function.domain) for function in proto.functions):  # a runtime may prefer its own operator
+        raise ModelError(f"{where} defines functions among the standard operators; export it without them")
     for function in proto.functions:
         body = bodies.setdefault((_domain(function.domain), function.name), _Body())
         body.nodes.extend(function.node)

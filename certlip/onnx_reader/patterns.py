@@ -71,7 +71,7 @@ class _Finder:
             self._remember(name, array)
         for node in nodes:
             for attribute in node.attribute:
-                if node.op_type == "Constant" and attribute.name == "value":
+                if node.op_type == "Constant" and is_standard(node) and attribute.name == "value":
                     self._remember(node.output[0], onnx.numpy_helper.to_array(attribute.t))
 
     def _remember(self, name: str, array: object) -> None:

@@ -61,7 +61,6 @@ def read(
     ends = choose_ends(model, input_name, output_name)
     input_shape = input_shape_of(ends.source)
     constants = _initial_constants(model)
-    _require_single_names(model)
     try:
         nodes = needed(fuse_activations(list(model.graph.node), constants), ends.certified)
     except _MALFORMED as error:
@@ -189,15 +188,6 @@ def _initial_constants(model: onnx.ModelProto) -> dict[str, Item | None]:
     return {tensor.name: tensor_array(tensor) for tensor in model.graph.initializer}
 
 
-def _require_single_names(model: onnx.ModelProto) -> None:
-    """A name that is given twice has no meaning that all runtimes share."""
-    seen = {tensor.name for tensor in model.graph.initializer} | {entry.name for entry in inputs(model)}
-    for name in (name for node in model.graph.node for name in node.output if name):
-        if name in seen:
-            raise ModelError(f"the value '{name}' is defined twice; the file is malformed, export it again")
-        seen.add(name)
-
-
 def needed(nodes: list[onnx.NodeProto], target: str) -> list[onnx.NodeProto]:
     """Nodes that lead to the target, in the file's order, which must be topological."""
     wanted, kept = {target}, []
@@ -244,7 +234,7 @@ def _lower(
     constants = tuple(widen(item) if isinstance(item, np.ndarray) else item for item in arguments)
     results = LOWERINGS[node.op_type](Call(node, opset, constants, attributes, builder))
     results = results if isinstance(results, list) else [results]
-    return list(zip(node.output, results, strict=False))
+    return list(zip(filter(None, node.output), results, strict=False))  # nothing is computed for one without a name
 
 
 _EXACT = {"Shape", "Size", "Identity", "Cast", "Dropout", "Concat", *MOVES}  # folding these rounds nothing

@@ -60,18 +60,22 @@ def class_slack(graph: Graph, region: Region, precision: Precision) -> Array:
     """
     if graph.output_size == 1:
         return np.asarray(up(slack(decision_graph(graph), region, precision) + reading_gap(precision)))
-    return np.asarray(up(slack(graph, region, precision) + 0.5 * reading_gap(precision)))
+    return np.asarray(up(slack(graph, region, precision) + 0.5 * reading_gap(precision, graph.output_size)))
 
 
-def reading_gap(precision: Precision) -> float:
+def reading_gap(precision: Precision, classes: int = 2) -> float:
     """g = 12 (library_units + 1) u: scores computed more than g apart are told apart after the last operator too.
 
     Let U = library_units u and 0 < g <= 1. *Sigmoid* of a score above g: s(g) >= 1/2 + 0.23 g, since s is concave
     there, and 0.23 g > 2 U, the error of the library. *Softmax*, as exp(x_k - max) over the sum: the exponential of the
     label is at least 1 - 2U, that of a class g below at most exp(-g (1 - u)) + 2U <= 1 - g (1 - u) / 2 + 2U, both are
     divided by the same sum with at most two roundings, and g (1 - u) / 2 > 4U + 5u + 6Uu. *Log-softmax*, as
-    (x_k - max) - s with s below 6 (library_units + 1), that is, fewer classes than exp of it: g (1 - u) > 2 u s, the
-    spacing of floats at s. Infinite where g > 1.
+    (x_k - max) - s with s below 6 (library_units + 1): g (1 - u) > 2 u s, the spacing of floats at s. Each class adds
+    about one to the sum, in a sequence of additions at most two: S is a float, so S + a rounds to S + 2 a or less.
+
+    Infinite where g > 1, where there are too many classes for s to be so small, and where they are more than a quarter
+    of the largest number: the sum may overflow, or the quotients lose digits to underflow.
     """
     gap = up(12.0 * (precision.library_units + 1.0) * precision.unit)
-    return gap if gap <= 1.0 else float("inf")
+    is_small = 0.7 * (classes.bit_length() + 1) < 6.0 * (precision.library_units + 1.0)  # s, as log 2 < 0.7
+    return gap if gap <= 1.0 and is_small and classes <= 0.25 * precision.largest else float("inf")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from certlip.errors import PropertyError
 
 MAX_DEPTH = 200
-MAX_TOKENS = 2**23
+MAX_TOKENS = 2**22
 
 _TOKEN = re.compile(
     r"""
@@ -41,8 +41,8 @@ class Atom(NamedTuple):
         return self.text.startswith("[")
 
     def __str__(self) -> str:
-        """The text as messages quote it."""
-        return f"'{self.text}'" if len(self.text) <= 40 else f"'{self.text[:40]}...'"
+        """The text as messages quote it, on one line."""
+        return f"'{' '.join(self.text[:40].split())}{'...' if len(self.text) > 40 else ''}'"
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def fold(source: Source, reduce: Reduce) -> None:
         elif kind == "other":
             raise source.error(at, f"unexpected character {token.group()!a}; remove it")
         elif not stack:
-            raise source.error(at, f"'{token.group()[:40]}' stands outside all parentheses; balance the parentheses")
+            raise source.error(at, f"{Atom(token.group(), at)} stands outside all parentheses; balance them")
         elif kind == "close":
             value = reduce(stack.pop(), starts.pop(), len(stack))
             if stack:

@@ -135,7 +135,7 @@ def test_the_bare_environment_is_bare(bare):
 @pytest.mark.parametrize("call", [["-m", "certlip"], ["-c", "from certlip.__main__ import main; main()"]])
 def test_the_other_command_says_what_is_missing(bare, call):
     """The second is what the installed script runs."""
-    result = run_bare(bare, *call, "check", "x.json")
+    result = run_bare(bare, *call, "attest", "x.json")
     assert result.returncode == 2 and result.stdout == "" and result.stderr.count("\n") == 1
     assert "click" in result.stderr and "python -m certlip.check" in result.stderr
     assert 'certlip = "certlip.__main__:main"' in (ROOT / "pyproject.toml").read_text()
@@ -146,9 +146,11 @@ def test_a_run_is_checked_in_a_bare_environment(bare, tmp_path, place):
     line = ["verify", ZOO / "breast_cancer.onnx", "--eps", "0.1", "--limit", "2", "--method", "spectral"]
     assert command(*line, "--certificates", tmp_path / place).code == 0
     arguments = "-m", "certlip.check", tmp_path / place, "--model", ZOO
-    result = run_bare(bare, *arguments, "--level", "deployed")
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert result.stdout.count("accepted [deployed]") == 2 and result.stdout.endswith("3 checked, 0 rejected\n")
+    for call in (arguments, ("-m", "certlip", "check", *arguments[2:])):  # `certlip check` too, without its options
+        result = run_bare(bare, *call, "--level", "deployed")
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert result.stdout.count("accepted [deployed]") == 2 and result.stdout.endswith("3 checked, 0 rejected\n")
+    assert run_bare(bare, "-m", "certlip", "check", tmp_path / place, "--attestation", "x.json").returncode == 2
     result = run_bare(bare, *arguments, "--exact", "--json")
     found = json.loads(result.stdout)
     assert result.returncode == 0

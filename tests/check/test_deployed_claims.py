@@ -17,6 +17,7 @@ from workbench import Workbench, altered, ball, float32, onnx_model, random_laye
 
 from certlip.certificate import Certificate, array_digest
 from certlip.check import Checker
+from certlip.onnx_reader.reader import FOLDED
 from certlip.proofs.deployment import class_slack, slack
 from certlip.proofs.ranges import Region
 from certlip.properties import Output
@@ -117,6 +118,9 @@ def test_wider_libraries_need_wider_margins(tmp_path):
     claim = Certificate(bench.model, statement, {"bounds": {"decision": bound}}, BINARY)
     assert bench.accepted(claim, x)
     assert bench.accepted(deployed(claim, library_units=0), x)
+    for units, words in ((16, "class binary32"), (0, "class binary32 with libraries within 0 u")):
+        finding = Checker([bench.path]).check(bench.write(deployed(claim, library_units=units), x))
+        assert finding.message.endswith(words)  # another class than the usual one is not passed off as that
     assert not bench.accepted(deployed(claim, library_units=2**20), x)
     assert not bench.accepted(altered(claim, label=0), x)
 
@@ -143,8 +147,10 @@ def test_other_files_have_no_class(tmp_path):
         tmp_path / "folded", helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     )
     claim = class_claim(bench, x, 0, method="spectral")
-    assert not bench.accepted(claim, x)
-    assert bench.accepted(replace(claim, semantics={"arithmetic": "real"}), x)
+    real = replace(claim, semantics={"arithmetic": "real"})
+    assert not bench.accepted(real, x)  # whoever reads it has to learn that constants were folded
+    for semantics, holds in ((claim.semantics, False), (real.semantics, True)):
+        assert bench.accepted(replace(claim, semantics=semantics, assumptions=(FOLDED,)), x) == holds
 
 
 def test_binary64_models_have_their_own_class(tmp_path):

@@ -36,7 +36,7 @@ def verdicts(folder: Path, stem: str, method: str) -> None:
         (verdicts, "breast_cancer", "spectral", "exact", 1100, 900),
         (bound, "digits_mlp", "lipsdp", "float", 1000, 700),
         (bound, "digits_mlp", "lipsdp", "exact", 1300, 700),
-        (bound, "mnist_conv", "lipsdp-torus", "float", 1450, 900),
+        (bound, "mnist_conv", "lipsdp-torus", "float", 1450, 950),
     ],
 )
 def test_what_one_check_enters(make, stem, method, arithmetic, kernel, lowering, tmp_path):

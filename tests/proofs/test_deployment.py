@@ -1,5 +1,6 @@
 """No execution of the class is further from the exact network than the slack: simulated ones, in every format."""
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -230,6 +231,21 @@ def test_scores_that_differ_by_the_gap_are_told_apart(precision):
         assert rounded(0.0 - logarithm) > rounded(rounded(other - label) - logarithm)
     assert 1 / (1 + np.exp(-gap)) - 2 * wrong > 0.5
     assert reading_gap(Precision("wide", 2.0**-4, 0.0, 1e9)) == np.inf
+
+
+def test_so_many_classes_that_the_last_operator_blurs_them():
+    """Floats beyond 16 are 32 u apart, and half of that exceeds the gap of 12 u; 65504 ones overflow in binary16."""
+    exact = replace(BINARY32, library_units=0.0)
+    s = np.log(np.float32(2e7))
+    gap, closer = reading_gap(exact), 13.0 * exact.unit
+    assert closer > gap and np.float32(0.0) - s == np.float32(-closer) - s
+    assert reading_gap(exact, 2 * 10**7) == np.inf and np.isfinite(reading_gap(exact, 100))
+    assert reading_gap(BINARY32, 10**6) == reading_gap(BINARY32, 2)
+    with np.errstate(over="ignore"):
+        assert np.float16(65504.0) + np.float16(16.0) == np.inf
+    assert reading_gap(BINARY16, 65520) == np.inf and np.isfinite(reading_gap(BINARY16, 16000))
+    many = chain(Dense.of(np.linspace(-1.0, 1.0, 3000)[:, None]))
+    assert np.isfinite(slack(many, point(1.0), exact)).all() and np.isinf(class_slack(many, point(1.0), exact)).all()
 
 
 def test_class_slack_is_that_of_the_scores_and_the_gap():

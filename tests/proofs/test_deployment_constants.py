@@ -61,6 +61,20 @@ def test_a_product_that_overflows_before_alpha(tmp_path):
     assert bound(graph, there(100.0)) == np.inf  # x W is 1e39
 
 
+def test_weights_that_multiply_padding_alone_must_not_overflow(tmp_path):
+    """Once converted to a shorter format they are infinite, and infinity times the zero beside the image is NaN."""
+    conv = helper.make_node("Conv", ["x", "W"], ["y"], pads=[1, 1, 1, 1])
+    for corner, finite in ((6e4, True), (7e4, False)):
+        kernel = np.zeros((1, 1, 3, 3))
+        kernel[0, 0, 1, 1], kernel[0, 0, 0, 0] = 1.0, corner
+        graph = graph_of(tmp_path, [conv], {"W": kernel}, (1, 1, 1, 1))
+        with np.errstate(all="ignore"):
+            assert np.isfinite(h(corner) * h(0.0)) == finite
+        padding = there(1.0, shape=(1, 1, 1, 1))
+        assert np.isfinite(bound(graph, padding, BINARY32))
+        assert np.isinf(bound(graph, padding, BINARY16)) >= (not finite)
+
+
 def test_the_constants_of_a_gemm_that_underflow(tmp_path):
     """alpha A B with A B below the normal range, and beta C with C rounded to zero in binary16."""
     node = helper.make_node("Gemm", ["A", "B", "x"], ["y"], alpha=1e37)

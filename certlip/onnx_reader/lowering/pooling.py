@@ -77,6 +77,9 @@ def _pooling(call: Call) -> tuple[Value, Windows, Pads]:
             f"its input of shape {value.shape} is not one image; export the model with a batch of one"
         )
     windows = Windows.of(call, call.attribute("kernel_shape"), value.shape[2:])
+    leaps = any(s > k for s, k in zip(windows.strides, windows.window, strict=True))
+    if windows.is_same and (leaps or max(windows.dilations) > 1 or call.attribute("ceil_mode", 0)):
+        raise NotLowered("with this auto_pad runtimes do not agree on where its windows are; export explicit pads")
     if not call.attribute("ceil_mode", 0):
         return value, windows, windows.pads
     pads = []

@@ -12,13 +12,14 @@ Pads = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class Windows:
-    """image: the spatial size that windows slide over; pads: (before, after) per axis."""
+    """image: the spatial size that windows slide over; pads: (before, after) per axis; is_same: chosen by auto_pad."""
 
     image: tuple[int, ...]
     window: tuple[int, ...]
     strides: tuple[int, ...]
     dilations: tuple[int, ...]
     pads: Pads
+    is_same: bool = False
 
     @staticmethod
     def of(call: Call, window: Sequence[int], image: Sequence[int]) -> Windows:
@@ -31,7 +32,7 @@ class Windows:
             )
         else:
             pads = _explicit(call, len(window)) if mode == "NOTSET" else ((0, 0),) * len(window)
-        return Windows(tuple(image), window, strides, dilations, pads)
+        return Windows(tuple(image), window, strides, dilations, pads, mode.startswith("SAME"))
 
     @staticmethod
     def transposed(call: Call, window: Sequence[int], image: Sequence[int]) -> Windows:
@@ -46,12 +47,16 @@ class Windows:
         wanted = call.attribute("output_shape", None)
         if wanted is None and mode.startswith("SAME"):
             wanted = [n * s for n, s in zip(image, strides, strict=True)]
+            if any(total < n for total, n in zip(full, wanted, strict=True)):
+                raise NotLowered("its stride exceeds its kernel: with auto_pad runtimes do not agree on its size")
         if wanted is not None:
             pads = tuple(_split(total - int(n), mode) for total, n in zip(full, wanted, strict=True))
             output = tuple(int(n) for n in wanted)
         else:
             pads = _explicit(call, len(window)) if mode == "NOTSET" else ((0, 0),) * len(window)
             output = tuple(total - sum(pad) for total, pad in zip(full, pads, strict=True))
+        if min(output) < 1:
+            raise NotLowered("nothing is left of its output between the pads")
         if any(e >= s for e, s in zip(extra, strides, strict=True)):
             raise NotLowered("its output padding is not smaller than its stride")
         return Windows(output, window, strides, dilations, pads)
