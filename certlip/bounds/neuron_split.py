@@ -1,8 +1,8 @@
 """Branch and bound over activations: the argument of one is split at its kink, and slopes and multipliers are optimised
 on each side (Wang et al. 2021, "Beta-CROWN").
 
-The search runs in torch, many subproblems at a time. One that seems refuted is proved at once in rigorous arithmetic; where
-that fails it stays open.
+The search runs in torch, many subproblems at a time. One that seems refuted is proved at once in rigorous arithmetic;
+where that fails it stays open.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 import heapq
 import itertools
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from certlip.bounds.forest import GrowingTree
 from certlip.bounds.torch_relaxation import Parameters, Relaxation
@@ -28,9 +28,8 @@ if TYPE_CHECKING:
     import torch
 
 _BATCH = 64
-_ROOT_STEPS, _STEPS = 50, 12
-_CANDIDATES = 4
-_ROWS = 1024  # most rows in one pass
+_ROOT_STEPS, _STEPS = 50, 8
+_CANDIDATES = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +45,7 @@ class _Open:
 @dataclass(eq=False)
 class NeuronSplit:
     """A search for one tree for each clause. frame: the proved ranges of the whole domain. After `run`, `trees` are the
-    proof, or None."""
+    proof, or empty; stuck: nothing is left to split."""
 
     query: Query
     number: int
@@ -54,11 +53,11 @@ class NeuronSplit:
     slack: Array
     frame: Frame
     device: str = "cpu"
-    point: Callable[[Array], bool] = lambda x: False
-    trees: tuple[Tree, ...] | None = None
+    method: ClassVar[str] = "neuron splits"
+    trees: tuple[Tree, ...] = ()
     falsified: bool = False
-    visited: int = 0
     stuck: bool = False
+    visited: int = 0
     _queue: list[tuple[float, int, _Open]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -75,15 +74,12 @@ class NeuronSplit:
         ).reshape(-1, 2)
         relus = {p for p in relaxed.positions if isinstance(self.query.graph.nodes[p].operator, Relu)}
         self._chosen = np.array([position in relus for position, _ in self._entries], dtype=bool)
-        self._cuts = np.concatenate([relaxed.thresholds[p] for p in relaxed.positions]) if relaxed.positions else np.zeros(0)
+        self._cuts = np.concatenate([np.zeros(0), *(relaxed.thresholds[p] for p in relaxed.positions)])
 
     def run(self, deadline: float | None) -> bool:
-        """Whether all clauses are refuted."""
-        count = len(self.clauses)
-        logits = self._torch.zeros((count, self._longest), dtype=self._relaxation.kind, device=self.device)
-        given = self._relaxation.start(count)
-        trees = list(range(count))
-        self._settle(trees, [0] * count, given, logits, _ROOT_STEPS, deadline)
+        """Whether all clauses are refuted; where time ends the search, it can be continued."""
+        if not self.visited:
+            self._begin(deadline)
         while self._queue:
             if self.stuck or (deadline is not None and time.monotonic() > deadline):
                 return False
@@ -92,6 +88,12 @@ class NeuronSplit:
         entries = self._entries[self._chosen]
         self.trees = tuple(tree.finished(entries) for tree in self._growing)
         return True
+
+    def _begin(self, deadline: float | None) -> None:
+        """The whole domain, once for each clause."""
+        count = len(self.clauses)
+        logits = self._torch.zeros((count, self._longest), dtype=self._relaxation.kind, device=self.device)
+        self._settle(list(range(count)), [0] * count, self._relaxation.start(count), logits, _ROOT_STEPS, deadline)
 
     def _branch(self, some: list[_Open], deadline: float | None) -> None:
         """Split each subproblem where that seems to help most, and bound both sides."""
@@ -219,9 +221,12 @@ class NeuronSplit:
         for row in np.flatnonzero(~proved):
             estimate = min(float(best[row]), 0.0) if np.isfinite(best[row]) else -np.inf
             part = Parameters(given.slopes[row], given.multipliers[row], given.states[row])
-            heapq.heappush(self._queue, (estimate, next(self._counter), _Open(trees[row], nodes[row], part, logits[row])))
+            subproblem = _Open(trees[row], nodes[row], part, logits[row])
+            heapq.heappush(self._queue, (estimate, next(self._counter), subproblem))
 
-    def _prove(self, rows: Array, trees: list[int], nodes: list[int], given: Parameters, logits: torch.Tensor) -> Array:
+    def _prove(
+        self, rows: NDArray[np.intp], trees: list[int], nodes: list[int], given: Parameters, logits: torch.Tensor
+    ) -> NDArray[np.bool_]:
         """Prove these rows in rigorous arithmetic and close the nodes of those for which that succeeds."""
         weights = self._weights([trees[i] for i in rows], logits[rows]).cpu().numpy().astype(np.float64)
         slopes = given.slopes[rows].cpu().numpy().astype(np.float64)[:, self._chosen]

@@ -1,10 +1,11 @@
-"""Search for a proof that no input is unsafe: one linear bound, then branch and bound over the input or over neurons."""
+"""Search for a proof that no input is unsafe: one linear bound, then cases of the input or of activations."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +15,11 @@ from certlip.proofs.query import Query
 from certlip.proofs.relaxation.backward import lower_bounds
 from certlip.proofs.relaxation.branches import Tree
 from certlip.proofs.relaxation.cells import cells_of
+from certlip.proofs.relaxation.frame import Frame
 from certlip.rigor.rounding import Array
+
+if TYPE_CHECKING:
+    from certlip.bounds.neuron_split import NeuronSplit
 
 FEW_INPUTS = 16
 """Up to so many entries of the input that are free to move, boxes are halved; beyond, activations are split."""
@@ -22,17 +27,96 @@ FEW_INPUTS = 16
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """trees: what `certlip.proofs.relaxation.branches` accepts for all clauses, None where no proof was found.
+    """trees: proved, for all clauses but those in `left`. method: "crown" for one linear bound, else which cases were
+    distinguished. falsified: `point` accepted an input. complete: False where only time ended the search. visited: how
+    many subproblems were bounded. frame: the ranges on the whole domain, None where there was no time for them."""
 
-    method: "crown" for one linear bound, else which branching. falsified: `point` accepted an input. complete: False
-    where only time ended the search. visited: bounded subproblems.
-    """
-
-    trees: tuple[Tree, ...] | None
+    number: int
+    trees: tuple[Tree, ...]
+    left: tuple[int, ...]
     method: str
+    frame: Frame | None
     falsified: bool = False
     complete: bool = True
-    visited: int = 0
+    visited: int = 1
+
+    @property
+    def is_proof(self) -> bool:
+        """Whether no clause is left."""
+        return not self.left
+
+
+class _OutOfTime(Exception):
+    """Raised by a clock inside a computation of ranges."""
+
+
+def refute_at_once(
+    query: Query, number: int = 0, slack: Array | None = None, deadline: float | None = None
+) -> Outcome:
+    """What one linear bound of each constraint proves; number: of the query, for the trees.
+
+    slack: g_k must exceed slack_k for a constraint of the clause; zeros if None. Raises TypeError for an operator
+    without a linear relaxation.
+    """
+    size = query.graph.output_size
+
+    def tick() -> None:
+        if deadline is not None and time.monotonic() > deadline:
+            raise _OutOfTime
+
+    try:
+        frame = cells_of(query.graph, query.domain, tick=tick)
+    except _OutOfTime:
+        return Outcome(number, (), tuple(range(len(query.clauses))), "crown", None, complete=False)
+    rows = np.eye(size).reshape(size, *query.graph.output_shape)
+    least = lower_bounds(frame, len(query.graph.nodes), rows).least - _slack(query, slack)
+    empty = bool(frame.is_empty().any())
+    proved = [k for k, clause in enumerate(query.clauses) if empty or (least[list(clause)] > 0).any()]
+    left = tuple(k for k in range(len(query.clauses)) if k not in proved)
+    if not proved:
+        return Outcome(number, (), left, "crown", frame)
+    weights = []
+    for k in proved:
+        known = np.nan_to_num(least[list(query.clauses[k])], nan=-np.inf)
+        weights.append((np.arange(len(known)) == (known.argmax() if len(known) else 0)).astype(np.float64))
+    tree = GrowingTree(number, tuple(proved))
+    tree.close(0, tuple(weights))
+    return Outcome(number, (tree.finished(),), left, "crown", frame)
+
+
+class Branching:
+    """A proof by cases of what `refute_at_once` left, as a search that can be continued."""
+
+    def __init__(
+        self,
+        query: Query,
+        known: Outcome,
+        slack: Array | None = None,
+        point: Callable[[Array], bool] = lambda x: False,
+        device: str = "cpu",
+    ):
+        """point: told of inputs at which g may be unsafe; True ends the search."""
+        self._known = known
+        self._search: InputSplit | NeuronSplit | None = None
+        if known.is_proof or known.frame is None or any(not query.clauses[k] for k in known.left):  # no constraint: unsafe everywhere
+            return
+        cases = query, known.number, known.left, _slack(query, slack)
+        if int((query.domain.low < query.domain.high).sum()) <= FEW_INPUTS:
+            self._search = InputSplit(*cases, point)
+        else:
+            from certlip.bounds.neuron_split import NeuronSplit
+
+            self._search = NeuronSplit(*cases, known.frame, device)
+
+    def run(self, deadline: float | None) -> Outcome:
+        """What is proved by the deadline."""
+        known, search = self._known, self._search
+        if search is None:
+            return known
+        done = search.run(deadline)
+        trees, left = (*known.trees, *search.trees), () if done else known.left
+        state = search.falsified, done or search.stuck, search.visited
+        return Outcome(known.number, trees, left, search.method, known.frame, *state)
 
 
 def refute(
@@ -43,43 +127,9 @@ def refute(
     point: Callable[[Array], bool] = lambda x: False,
     device: str = "cpu",
 ) -> Outcome:
-    """Look for a proof that all g_k(x) <= slack_k of a clause never hold together.
+    """Both, one after the other."""
+    return Branching(query, refute_at_once(query, number, slack, deadline), slack, point, device).run(deadline)
 
-    number: of the query, for the trees. point: told of inputs at which g may be unsafe; True ends the search.
-    Raises TypeError for an operator without a linear relaxation.
-    """
-    size = query.graph.output_size
-    slack = np.zeros(size) if slack is None else slack
-    frame = cells_of(query.graph, query.domain)
-    rows = np.eye(size).reshape(size, *query.graph.output_shape)
-    least = lower_bounds(frame, len(query.graph.nodes), rows).least - slack
-    empty = bool(frame.is_empty().any())
-    at_once = [k for k, clause in enumerate(query.clauses) if empty or any(least[list(clause)] > 0)]
-    trees: list[Tree] = []
-    if at_once:
-        tree = GrowingTree(number, tuple(at_once))
-        weights = []
-        for k in at_once:
-            chosen = np.zeros(len(query.clauses[k]))
-            chosen[int(np.nan_to_num(least[list(query.clauses[k])], nan=-np.inf).argmax()) if len(chosen) else 0] = 1.0
-            weights.append(chosen)
-        tree.close(0, tuple(weights))
-        trees.append(tree.finished())
-    rest = tuple(k for k in range(len(query.clauses)) if k not in at_once)
-    if not rest:
-        return Outcome(tuple(trees), "crown", visited=1)
-    if deadline is not None and time.monotonic() > deadline:
-        return Outcome(None, "crown", complete=False, visited=1)
-    free = int((query.domain.low < query.domain.high).sum())
-    if free <= FEW_INPUTS:
-        boxes = InputSplit(query, number, rest, slack, point)
-        done = boxes.run(deadline)
-        found = (boxes.tree,) if boxes.tree is not None else ()
-        return Outcome((*trees, *found) if done else None, "input splits", boxes.falsified, done, boxes.visited + 1)
-    from certlip.bounds.neuron_split import NeuronSplit
 
-    neurons = NeuronSplit(query, number, rest, slack, frame, device, point)
-    done = neurons.run(deadline)
-    complete = done or neurons.stuck
-    proof = (*trees, *(neurons.trees or ())) if done else None
-    return Outcome(proof, "neuron splits", neurons.falsified, complete, neurons.visited + 1)
+def _slack(query: Query, slack: Array | None) -> Array:
+    return np.zeros(query.graph.output_size) if slack is None else slack
