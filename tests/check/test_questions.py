@@ -21,9 +21,11 @@ from certlip.certificate import BundleWriter, Certificate, FolderWriter, array_d
 from certlip.certificate.store import MAX_PROPERTY_BYTES, property_name
 from certlip.check import Checker, records
 from certlip.check.theorems import outputs_at
+from certlip.importers import load
 from certlip.proofs.query import ball_domain, label_query, property_queries, range_query
 from certlip.properties.vnnlib import MAX_BYTES, parse_property
-from certlip.verification.certify import branches_witness
+from certlip.verification.certify import Recorder, branches_witness
+from certlip.verification.verdicts import Grade, Question, SampleResult, Status
 
 BINARY32 = {"arithmetic": "binary32", "library_units": 16}
 CENTER = float32([[0.25, -0.5]])
@@ -372,3 +374,32 @@ def test_no_mutation_proves_a_false_claim(folder, data):
 def test_property_files_are_written_once(bench):
     certificate, _ = holding(bench, safe_text(bench))
     assert FolderWriter(bench.folder).has(property_name(certificate.statement["property"]))
+
+
+def test_samples_that_trees_certify_are_written_with_them(tmp_path):
+    """The recorder turns the trees of a verdict into witnesses, for classes and for tolerances."""
+    bench = Workbench(tmp_path / "m", network())
+    model, x, eps = load(bench.path), CENTER.astype(np.float64), F(1, 10)
+    label, (low, high) = int(scores_at(bench, CENTER).argmax()), outputs_at(bench.graph, x)
+    domain = ball_domain(x, eps, "linf")
+    grade = Grade("deployed", BINARY32)
+    asked = {
+        "robustness": (Question(eps, "linf"), label_query(bench.graph, label, domain)),
+        "tolerance": (
+            Question(eps, "linf", F(1, 2)),
+            range_query(bench.graph, [y - F(1, 2) for y in high], [y + F(1, 2) for y in low], domain),
+        ),
+    }
+    for kind, (question, query) in asked.items():
+        trees = refute(query, 0, None, time.monotonic() + 4).trees
+        for level in (Grade("float"), grade):
+            result = SampleResult(
+                0, label, label, Status.CERTIFIED, 1.0, 0.0, "crown", 0.0, grade=level, trees=trees,
+            )  # fmt: skip
+            place = tmp_path / f"{kind}-{level.level}.certlip"
+            with Recorder(model, place) as recorder:
+                recorder.sample(result, x, question)
+            ((store, name),) = records([place])
+            assert store.record(name).kind == kind and store.record(name).witness["method"] == "branches"
+            finding = Checker([bench.path]).check_record(store, name)
+            assert finding.accepted and finding.level == level.level, finding
