@@ -307,10 +307,10 @@ def certificate_fields() -> str:
     document = schema("certificate")
     definitions = document["$defs"]
     sections = [field_table(document, definitions)]
-    for name in ("semantics", "ball", "domain", "pairs"):
+    for name in ("semantics", "ball", "domain", "pairs", "branches"):
         sections.append(f"**{name}**: {definitions[name]['description']}.")
         sections.append(field_table(definitions[name], definitions))
-    for kind in ("lipschitz", "robustness", "radius", "tolerance", "falsification"):
+    for kind in ("lipschitz", "robustness", "radius", "tolerance", "falsification", "property", "violation"):
         sections.append(f"**{kind}**: {definitions[f'{kind}_statement']['description']}.")
         rows = [*rows_of(definitions[f"{kind}_statement"], definitions, "statement.")]
         rows += rows_of(definitions[f"{kind}_witness"], definitions, "witness.")
