@@ -104,11 +104,19 @@ class Conv(Affine):
         padded = np.zeros(
             (len(y), self.size[0], *(n + sum(pad) for n, pad in zip(self.size[1:], self.pads, strict=True)))
         )
-        grouped = y.reshape(len(y), self.groups, weight.shape[0] // self.groups, -1)
+        images = y.reshape(len(y), weight.shape[0], *self.space)
+        used = _support(images)  # rows of a backward pass begin as single pixels
+        extent = tuple(part.stop - part.start for part in used)
+        grouped = images[(slice(None), slice(None), *used)]
+        grouped = grouped.reshape(len(y), self.groups, weight.shape[0] // self.groups, prod(extent))
         for tap, window in self._taps():
             part = np.swapaxes(self._grouped(weight, tap), -1, -2) @ grouped
-            view = padded[(slice(None), slice(None), *window)]
-            view += part.reshape(len(y), self.size[0], *self.space)
+            here = (
+                slice(w.start + w.step * u.start, w.start + w.step * (u.stop - 1) + 1, w.step)
+                for w, u in zip(window, used, strict=True)
+            )
+            view = padded[(slice(None), slice(None), *here)]
+            view += part.reshape(len(y), self.size[0], *extent)
         inside = tuple(slice(a, a + n) for n, (a, _) in zip(self.size[1:], self.pads, strict=True))
         return padded[(slice(None), slice(None), *inside)].reshape(len(y), *self.domain)
 
@@ -126,6 +134,15 @@ class Conv(Affine):
     def dominance_norm(self) -> float:
         per_channel = channel_dominance_norm(self)
         return min(per_channel, dominance_norm(self.matrix())) if self.is_small else per_channel
+
+
+def _support(images: Array) -> tuple[slice, ...]:
+    """The smallest block of pixels outside of which all images are zero; one pixel if they are zero everywhere."""
+    nonzero, blocks = (images != 0).any((0, 1)), []  # NaN is not zero
+    for axis in range(nonzero.ndim):
+        along = np.flatnonzero(nonzero.any(tuple(other for other in range(nonzero.ndim) if other != axis)))
+        blocks.append(slice(int(along[0]), int(along[-1]) + 1) if along.size else slice(0, 1))
+    return tuple(blocks)
 
 
 @dataclass(frozen=True, eq=False)

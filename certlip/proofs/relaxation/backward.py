@@ -19,17 +19,20 @@ subtracted from the function for any beta >= 0: the minimum over the leaf does n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from certlip.graph import Affine, Pointwise
 from certlip.ops import Add, Concat
-from certlip.proofs.relaxation.frame import Frame
+from certlip.proofs.relaxation.frame import Cells, Frame
+from certlip.rigor.ball import between
 from certlip.rigor.rounding import UNIT, Array, down, gamma, inflate, up
 
-_ENTRIES = 2**18  # floats that the coefficients of one value may fill at a time: they stay in the cache
+_LONG = 2**12  # floats in the rows of one cell, on average, from which they are bounded apart from others
+_ENTRIES = 2**17  # floats that the coefficients of one value may fill at a time: they stay in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,25 +65,38 @@ def lower_bounds(
     cells: NDArray[np.int64] | None = None,
     cuts: Mapping[int, Cuts] | None = None,
     losses: dict[int, Array] | None = None,
+    keep: bool = True,
 ) -> LinearBound:
     """Bounds on <c, v> for each row c of `coefficients` (rows, *shape of the value), v in the row's cell.
 
     cells: the cell of each row of the frame; None if row r is cell r, or there is one cell only. losses: filled, for
     searches, with what each activation's line may lose, (rows, *shape) by position of its node; not in parts.
+    keep: False to be spared the slopes, which may be large.
     """
-    widest = max(frame.graph.shapes[: value + 1], key=np.prod)
-    limit = max(1, int(_ENTRIES // max(1, np.prod(widest))))
-    if len(coefficients) <= limit or cuts or losses is not None:
+    widest = max(map(prod, frame.graph.shapes[: value + 1]))
+    limit = max(1, _ENTRIES // max(1, widest))
+    if cuts or losses is not None:
         return _lower_bounds(frame, value, coefficients, cells, cuts or {}, losses)
+    if cells is None:
+        cells = np.arange(len(coefficients)) if frame.cells > 1 else np.zeros(len(coefficients), dtype=np.int64)
     parts = []
-    for start in range(0, len(coefficients), limit):
-        rows = slice(start, start + limit)
-        some = cells[rows] if cells is not None else None
-        if cells is None and frame.cells > 1:
-            some = np.arange(start, min(start + limit, len(coefficients)))
-        parts.append(_lower_bounds(frame, value, coefficients[rows], some, {}, None))
+    for start, end, cell in _runs(cells, widest):
+        for first in range(start, end, limit):
+            rows = slice(first, min(first + limit, end))
+            here = cells[rows] if cell is None else cell
+            part = _lower_bounds(frame, value, coefficients[rows], here, {}, None)
+            parts.append(part if keep else replace(part, slopes=part.slopes[:0]))
     joined = (np.concatenate([getattr(part, key) for part in parts]) for key in ("slopes", "offset", "least"))
     return LinearBound(*joined)
+
+
+def _runs(cells: NDArray[np.int64], widest: int) -> list[tuple[int, int, int | None]]:
+    """Rows that may be bounded together: (start, end, cell), no cell where they are of several. Those of one cell share
+    its arrays, which pays where arrays and runs are long."""
+    ends = [*(np.flatnonzero(np.diff(cells)) + 1).tolist(), len(cells)] if len(cells) else []
+    if len(ends) > 1 and len(cells) * widest < _LONG * len(ends):
+        return [(0, len(cells), None)]
+    return [(start, end, int(cells[start])) for start, end in zip([0, *ends], ends, strict=False)]
 
 
 @np.errstate(invalid="ignore", over="ignore")
@@ -88,7 +104,7 @@ def _lower_bounds(
     frame: Frame,
     value: int,
     coefficients: Array,
-    cells: NDArray[np.int64] | None,
+    cells: Cells,
     cuts: Mapping[int, Cuts],
     losses: dict[int, Array] | None,
 ) -> LinearBound:
@@ -133,7 +149,7 @@ def _lower_bounds(
     return LinearBound(c, offset, _minimum(frame, c, cells, total))
 
 
-def _loss(frame: Frame, position: int, c: Array, cells: NDArray[np.int64] | None) -> Array:
+def _loss(frame: Frame, position: int, c: Array, cells: Cells) -> Array:
     """|c| times how far the other line is from the one that is used, in the middle of the interval."""
     low_slope, low_offset, high_slope, high_offset = frame.lines[position].take(cells)
     argument = frame.graph.nodes[position].inputs[0]
@@ -141,18 +157,18 @@ def _loss(frame: Frame, position: int, c: Array, cells: NDArray[np.int64] | None
     return np.abs(c) * np.maximum((high_slope - low_slope) * middle + high_offset - low_offset, 0.0)
 
 
-def _minimum(frame: Frame, c: Array, cells: NDArray[np.int64] | None, total: _Sum) -> Array:
+def _minimum(frame: Frame, c: Array, cells: Cells, total: _Sum) -> Array:
     """The least of <c, x> + total over the row's box, or over the ball where that is more."""
-    low, high = frame.pick(frame.low[0], cells), frame.pick(frame.high[0], cells)
-    box = total.plus(_dot(c, np.where(c > 0, low, high)))
+    box = between(frame.pick(frame.low[0], cells), frame.pick(frame.high[0], cells))
+    most = total.plus(_dot(c, box.mid), -_dot(np.abs(c), box.rad))
     if frame.center is None:
-        return box
+        return most
     squares = inflate((c * c).reshape(len(c), -1).sum(1), c[0].size + 1)
     reach = up(up(np.sqrt(squares)) * frame.radius)
-    return np.fmax(box, down(total.plus(_dot(c, frame.center[None])) - reach))
+    return np.fmax(most, down(total.plus(_dot(c, frame.center[None])) - reach))
 
 
-def _cut(frame: Frame, v: int, c: Array, cells: NDArray[np.int64] | None, cuts: Cuts, total: _Sum) -> Array:
+def _cut(frame: Frame, v: int, c: Array, cells: Cells, cuts: Cuts, total: _Sum) -> Array:
     """c after the subtraction of all cuts; partial sums in an entry stay below |c_j| + (sum of all multipliers)."""
     if not len(cuts.rows):
         return c
@@ -162,7 +178,7 @@ def _cut(frame: Frame, v: int, c: Array, cells: NDArray[np.int64] | None, cuts: 
     np.add.at(most, cuts.rows, np.abs(cuts.multipliers))
     count = int(np.bincount(cuts.rows).max()) + 1
     reach = frame.magnitude(v).reshape(len(frame.magnitude(v)), -1)
-    owners = cuts.rows if cells is None else cells[cuts.rows]
+    owners = cuts.rows if cells is None else np.broadcast_to(cells, len(c))[cuts.rows]
     size = reach[owners if len(reach) > 1 else 0, cuts.entries]
     slip = np.zeros(len(c))
     np.add.at(slip, cuts.rows, gamma(2 * count) * (np.abs(flat[cuts.rows, cuts.entries]) + most[cuts.rows]) * size)
@@ -176,7 +192,7 @@ def _cut(frame: Frame, v: int, c: Array, cells: NDArray[np.int64] | None, cuts: 
     return flat.reshape(c.shape)
 
 
-def _joined(frame: Frame, v: int, one: Array, other: Array, cells: NDArray[np.int64] | None, total: _Sum) -> Array:
+def _joined(frame: Frame, v: int, one: Array, other: Array, cells: Cells, total: _Sum) -> Array:
     """Coefficients of one value that come from two of its readers; each may have been rounded once before."""
     both = one + other
     sizes = np.abs(one) + np.abs(other) + np.abs(both)
@@ -209,8 +225,11 @@ class _Sum:
         self._errors = self._errors + inflate(error, roundings + 2)
         self._count += 1
 
-    def plus(self, term: Array) -> Array:
-        """A lower bound on the sum with this last term."""
-        sizes = self._sizes + np.abs(term)
-        slip = inflate(self._errors + gamma(self._count + 2) * sizes, 2 * self._count + 6)
-        return down(self.value + term - slip - UNIT * np.abs(self.value))
+    def plus(self, *terms: Array) -> Array:
+        """A lower bound on the sum with these last terms."""
+        total = _Sum(len(self.value))
+        total.value, total._sizes, total._errors, total._count = self.value, self._sizes, self._errors, self._count
+        for term in terms:
+            total.add(term)
+        slip = inflate(total._errors + gamma(total._count) * total._sizes, 2 * total._count + 6)
+        return down(total.value - slip)

@@ -116,7 +116,7 @@ def _refuted(
     least = least_of(frame, weights, cells[owners], paths, multipliers, tree.entries, slopes)
     needed = np.zeros(()) if slack is None else inflate(weights @ slack, 2 * weights.shape[1])
     sound = (weights >= 0).all(1)  # False for NaN
-    return (sound & (least > needed)).reshape(-1, count).all(1)
+    return np.asarray((sound & (least > needed)).reshape(-1, count).all(1))
 
 
 def least_of(
@@ -211,7 +211,7 @@ def _cuts(paths: Sequence[Sequence[Split]], multipliers: Sequence[Array]) -> Map
                 table.setdefault(value, []).append((row, entry, sign, threshold, factor))
     cuts = {}
     for value, found in table.items():
-        row, entry, sign, threshold, factor = zip(*found, strict=True)
-        numbers = (np.array(column, dtype=np.float64) for column in (sign, threshold, factor))
-        cuts[value] = Cuts(np.array(row), np.array(entry), *numbers)
+        rows, entries, *columns = zip(*found, strict=True)
+        numbers = (np.array(column, dtype=np.float64) for column in columns)
+        cuts[value] = Cuts(np.array(rows), np.array(entries), *numbers)
     return cuts

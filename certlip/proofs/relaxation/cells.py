@@ -40,8 +40,13 @@ def refined(
     frame: Frame, value: int, wanted: NDArray[np.bool_], tick: Callable[[], None] = lambda: None
 ) -> tuple[Array, Array]:
     """Bounds on the wanted entries of a value by two backward passes, infinite for the others."""
-    cells, entries = np.nonzero(wanted.reshape(len(wanted), -1))
     size = wanted[0].size
+    # pixels that are neighbours come together, all channels of each: what leads to them is a small part of the input
+    order = np.arange(size)
+    if wanted.ndim > 3:
+        order = np.moveaxis(order.reshape(wanted.shape[1:]), 1, -1).ravel()
+    cells, places = np.nonzero(wanted.reshape(len(wanted), size)[:, order])
+    entries = order[places]
     low, high = np.full((len(wanted), size), -np.inf), np.full((len(wanted), size), np.inf)
     step = max(1, _ENTRIES // size)
     for start in range(0, len(cells), step):
@@ -51,7 +56,8 @@ def refined(
             rows = np.zeros((len(some), size))
             rows[np.arange(len(some)), here] = sign
             owners = some if len(wanted) > 1 else None
-            bound = lower_bounds(frame, value, rows.reshape(-1, *wanted.shape[1:]), owners)
+            keep = frame.slopes is not None
+            bound = lower_bounds(frame, value, rows.reshape(-1, *wanted.shape[1:]), owners, keep=keep)
             ends[some, here] = sign * bound.least
             if frame.slopes is not None:
                 known = frame.slopes.setdefault(value, np.zeros((*low.shape, frame.graph.input_size)))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from certlip.graph import Affine, Graph, Node, Pointwise
 from certlip.ops import Reindex
-from certlip.proofs.relaxation.lines import Lines, image, lines
+from certlip.proofs.relaxation.lines import Cells, Lines, image, lines, of_cells
 from certlip.rigor.ball import between
 from certlip.rigor.rounding import REAL, TINY, UNIT, Array, gamma, inflate
 
@@ -39,9 +39,9 @@ class Frame:
     slopes: dict[int, Array] | None = None
 
     @staticmethod
-    def pick(array: Array, cells: NDArray[np.int64] | None) -> Array:
-        """The entries of each row's cell."""
-        return array if cells is None or len(array) == 1 else array.take(cells, 0)
+    def pick(array: Array, cells: Cells) -> Array:
+        """The entries of each row's cell, or of the one of all."""
+        return of_cells(array, cells)
 
     def magnitude(self, value: int) -> Array:
         """Bounds on |v|."""
@@ -83,7 +83,7 @@ def frame_of(
     largest = np.maximum(np.abs(low), np.abs(high)) if center is None else np.fmax(
         np.maximum(np.abs(low), np.abs(high)), np.abs(center)
     )
-    _append(frame, low, high, gamma(low[0].size + 2) * largest)
+    _append(frame, low, high, 2.0 * gamma(low[0].size + 4) * largest)  # for the middle of the box and for its radius
     independent = {0} if center is None else set()  # values whose entries move freely in a box: its image is exact
     for position, node in enumerate(graph.nodes):
         value, operator, arguments = position + 1, node.operator, node.inputs

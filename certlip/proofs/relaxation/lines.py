@@ -7,14 +7,27 @@ are therefore what a search may choose freely, and what a certificate stores.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from certlip.graph import Pointwise
 from certlip.ops import Abs, Clip, LeakyRelu, Relu
 from certlip.rigor.rounding import TINY, UNIT, Array, down, inflate, up
 
 _CELLS = 8  # pieces of the interval of a smooth activation
+
+
+Cells: TypeAlias = NDArray[np.int64] | int | None
+"""The cell of each row, the one of all rows, or None: row r is cell r, or there is one cell only."""
+
+
+def of_cells(array: Array, cells: Cells) -> Array:
+    """Of an array (cells or 1, *shape) the entries of each row's cell, or of the one of all."""
+    if cells is None or len(array) == 1:
+        return array
+    return array[cells : cells + 1] if isinstance(cells, int) else array.take(cells, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,10 +39,10 @@ class Lines:
     high_slope: Array
     high_offset: Array
 
-    def take(self, cells: Array | None) -> tuple[Array, Array, Array, Array]:
+    def take(self, cells: Cells) -> tuple[Array, Array, Array, Array]:
         """The four arrays for the cell of each row; None: as they are."""
         low, low_offset, high, high_offset = (
-            part if cells is None or len(part) == 1 else part.take(cells, 0)
+            of_cells(part, cells)
             for part in (self.low_slope, self.low_offset, self.high_slope, self.high_offset)
         )
         return low, low_offset, high, high_offset
