@@ -78,7 +78,7 @@ def test_constraints_are_what_the_halfspaces_say(seed, data):
         chosen = data.draw(st.sets(st.integers(0, size - 1), max_size=2))
         return tuple((i, factor) for i in sorted(chosen) if (factor := data.draw(coefficients)) != 0)
 
-    rows = [Halfspace(terms(sizes[0]), terms(sizes[1]), data.draw(coefficients), data.draw(st.booleans())) for _ in "ab"]
+    rows = [Halfspace(*map(terms, sizes), data.draw(coefficients), data.draw(st.booleans())) for _ in range(2)]
     case = Case((F(-1),) * sizes[0], (F(1),) * sizes[0], tuple(rows))
     (query,) = property_queries(graph, Property(*sizes, (case,)))
     x = np.random.default_rng(seed).uniform(-1, 1, graph.input_shape)
