@@ -245,7 +245,8 @@ class NeuronSplit:
         for k in np.flatnonzero(proved):
             tree = trees[rows[k]]
             members = list(self.query.clauses[self.clauses[tree]])
-            self._growing[tree].close(nodes[rows[k]], (weights[k, members],), (multipliers[k],), (slopes[k],))
+            inner = np.array([split[0] != 0 for split in paths[k]], dtype=bool)  # a split of the input narrows its box
+            self._growing[tree].close(nodes[rows[k]], (weights[k, members],), (multipliers[k][inner],), (slopes[k],))
         return proved
 
 

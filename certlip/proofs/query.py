@@ -103,7 +103,7 @@ def property_queries(graph: Graph, property: Property) -> list[Query]:
 
 def _box_query(graph: Graph, cases: Sequence[Case]) -> Query:
     rows: dict[Halfspace, int] = {}
-    clauses = [tuple(rows.setdefault(row, len(rows)) for row in case.halfspaces) for case in cases]
+    clauses = [tuple(rows.setdefault(row, len(rows)) for row in dict.fromkeys(case.halfspaces)) for case in cases]
     domain = Domain(*_enclosed(cases[0].low, cases[0].high, graph.input_shape))
     return Query(_rows(graph, list(rows)), domain, tuple(clauses), tuple(rows))
 

@@ -202,7 +202,7 @@ def _joined(frame: Frame, v: int, one: Array, other: Array, cells: Cells, total:
 
 def _dot(c: Array, other: Array) -> Array:
     """Row by row, over all axes but the first; `other` has as many rows, or one."""
-    flat, rest = c.reshape(len(c), -1), other.reshape(len(other), -1)
+    flat, rest = c.reshape(len(c), prod(c.shape[1:])), other.reshape(len(other), prod(other.shape[1:]))
     if rest.shape[1] == 1 and flat.shape[1] > 1:
         rest = np.broadcast_to(rest, (len(rest), flat.shape[1]))
     return flat @ rest[0] if len(rest) == 1 else np.einsum("ij,ij->i", flat, rest)

@@ -109,7 +109,7 @@ class _Curve:
         """Bounds on phi(v) - slope v over the interval."""
         turned = slope * self.points
         rest = self._values.mid - turned
-        error = inflate(self._values.rad + UNIT * (np.abs(turned) + np.abs(rest)) + TINY, 6)
+        error = inflate(self._values.rad + UNIT * (np.abs(turned) + 2.0 * np.abs(rest)) + TINY, 6)
         low, high = rest - error, rest + error
         if self._sag is not None:
             low = np.minimum(low[1:], low[:-1]) - self._sag
