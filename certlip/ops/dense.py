@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import numpy as np
 
@@ -40,10 +41,10 @@ class Dense(Affine):
 
     # One product of two matrices: numpy takes one with a vector for each row of an array of more axes.
     def forward(self, weight: Array, x: Array) -> Array:
-        return (x.reshape(-1, x.shape[-1]) @ weight.T).reshape(*x.shape[:-1], weight.shape[0])
+        return (x.reshape(prod(x.shape[:-1]), x.shape[-1]) @ weight.T).reshape(*x.shape[:-1], weight.shape[0])
 
     def backward(self, weight: Array, y: Array) -> Array:
-        return (y.reshape(-1, y.shape[-1]) @ weight).reshape(*y.shape[:-1], weight.shape[1])
+        return (y.reshape(prod(y.shape[:-1]), y.shape[-1]) @ weight).reshape(*y.shape[:-1], weight.shape[1])
 
     def matrix(self) -> Ball:
         if self.lead in ((), (1,) * len(self.lead)):
