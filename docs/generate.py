@@ -132,10 +132,11 @@ def method_table() -> str:
             "auto and all" if c.in_auto else "when named" if c.is_reference else "all",
             code(c.theorem),
             c.summary,
+            c.when,
         )
         for c in own
     ]
-    return table(("method", "runs with", "theorem", "what it is"), rows)
+    return table(("method", "runs with", "theorem", "what it is", "use it"), rows)
 
 
 # ---------------------------------------------------------------- operators

@@ -98,7 +98,8 @@ class Branching:
         """point: told of inputs at which g may be unsafe; True ends the search."""
         self._known = known
         self._search: InputSplit | NeuronSplit | None = None
-        if known.is_proof or known.frame is None or any(not query.clauses[k] for k in known.left):  # no constraint: unsafe everywhere
+        hopeless = any(not query.clauses[k] for k in known.left)  # a clause without constraints is unsafe everywhere
+        if known.is_proof or known.frame is None or hopeless:
             return
         cases = query, known.number, known.left, _slack(query, slack)
         if int((query.domain.low < query.domain.high).sum()) <= FEW_INPUTS:

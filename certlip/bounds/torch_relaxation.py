@@ -180,8 +180,8 @@ class Relaxation:
     def _lost(
         self, position: int, operator: Pointwise, c: torch.Tensor, own: tuple[torch.Tensor, ...]
     ) -> torch.Tensor:
-        """|c| times how far the line in use is from the activation: at the kink for an upper line of ReLU, at the nearer
-        end for a lower one; for other activations how far the two lines are apart in the middle."""
+        """|c| times how far the line in use is from the activation: at the kink for an upper line of ReLU, at the
+        nearer end for a lower one; for other activations how far the two lines are apart in the middle."""
         import torch
 
         low, high = self.low[position], self.high[position]

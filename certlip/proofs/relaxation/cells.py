@@ -25,8 +25,8 @@ def cells_of(
     keep_slopes: bool = False,
     tick: Callable[[], None] = lambda: None,
 ) -> Frame:
-    """The frame of boxes (cells, *input shape) inside the domain, or of the domain itself. slopes: see `frame_of`; tick:
-    called now and then, and may raise to end it."""
+    """The frame of boxes (cells, *input shape) inside the domain, or of the domain itself. slopes: see `frame_of`;
+    tick: called now and then, and may raise to end it."""
     low = domain.low[None] if low is None else low
     high = domain.high[None] if high is None else high
 
