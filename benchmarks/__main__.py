@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import checks
+from benchmarks import accuracy, checks, crown, suites
 from benchmarks.cases import SECTIONS, Case, Section
 from benchmarks.measure import Row, machine, measure
 from benchmarks.networks import FOLDER, ROOT, dense_onnx, published_value, reference_data
@@ -21,7 +21,8 @@ from benchmarks.page import table
 PAGE = ROOT / "docs" / "benchmarks.md"
 READING = """\
 Written by `make bench`, which installs the peers and runs `python -m benchmarks`; with a table's key (`--help` lists
-them) that table alone is measured again. `CERTLIP_REFERENCE_DATA` names the folder of published networks. Absolute
+them) that table alone is measured again. `suites` and `accuracy` take long: interrupted, they go on where they stopped
+when started again. `CERTLIP_REFERENCE_DATA` names the folder of published networks. Absolute
 times drift with the machine; each table is from one run. Every row is a process of its own that first solves a tiny
 network, so that imports do not count; rows below 5 s are medians of three.
 
@@ -30,7 +31,9 @@ network, so that imports do not count; rows below 5 s are medians of three.
 - `proof`: time of the proof over the time of finding.
 - `MB`: peak memory of the process, Python and libraries included.
 - `met`: computed from the row. `target` must hold, `goal` is what it reaches for."""
-IMPORT, CHECKS = "import", "checks"
+IMPORT, CHECKS, CROWN = "import", "checks", "crown"
+OTHERS = {CHECKS: checks, CROWN: crown, suites.KEY: suites, accuracy.KEY: accuracy}
+"""Sections that are no list of cases, by their keys: modules with a title and a function of their lines."""
 
 
 def published(case: Case) -> float | None:
@@ -71,17 +74,27 @@ def measured(section: Section) -> list[str]:
 
 
 def main() -> None:
-    keys = [IMPORT, *(section.key for section in SECTIONS), CHECKS]
+    keys = [IMPORT, *(section.key for section in SECTIONS), *OTHERS]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"any of {', '.join(keys)}; default: all")
+    parser.add_argument("--all", action="store_true", help="suites: also instances without a firm verdict")
+    parser.add_argument(
+        "--suite", action="append", metavar="NAME", choices=suites.names(),
+        help="suites: this one alone, repeatable, into a page named by --out: %(choices)s",
+    )
     parser.add_argument("--out", type=Path, default=PAGE, help="the page to write")
     arguments = parser.parse_args()
     wanted = arguments.sections or keys
+    if arguments.suite and arguments.out == PAGE:
+        parser.error("some suites alone are not what the page shows; name another file with --out")
     if unknown := sorted(set(wanted) - set(keys)):
         parser.error(f"no section {', '.join(unknown)}; there are {', '.join(keys)}")
-    titles = {IMPORT: "Import and check", CHECKS: checks.TITLE, **{section.key: section.title for section in SECTIONS}}
+    titles = {IMPORT: "Import and check", **{section.key: section.title for section in SECTIONS}}
+    titles |= {key: other.TITLE for key, other in OTHERS.items()}
     parts = _parts(arguments.out) if arguments.sections else {}
-    makers: dict[str, Callable[[], list[str]]] = {IMPORT: import_section, CHECKS: checks.section}
+    makers: dict[str, Callable[[], list[str]]] = {IMPORT: import_section}
+    makers |= {key: other.section for key, other in OTHERS.items()}
+    makers[suites.KEY] = partial(suites.section, arguments.all, arguments.suite or ())
     makers |= {section.key: partial(measured, section) for section in SECTIONS}
     for key in wanted:
         print(f"{key}:", flush=True)
