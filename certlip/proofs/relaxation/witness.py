@@ -47,9 +47,9 @@ def prove(queries: Sequence[Query], arrays: Mapping[str, Array], slacks: Sequenc
 
     slacks: for each query an array (m,) of finite numbers >= 0; then some g_k of a clause exceeds slack_k everywhere.
     """
-    forest = _Forest(arrays)
+    forest, frames = _Forest(arrays), Frames()
     for number, (which, clauses) in enumerate(_duties(forest, queries)):
-        query, frames = queries[which], Frames()
+        query = queries[which]
         for part in forest.parts(number, which, query, clauses):
             proved = refutes(query, part, None if slacks is None else slacks[which], frames)
             if not proved.all():
