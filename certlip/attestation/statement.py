@@ -52,6 +52,9 @@ def _object(value: Any) -> None:
     nested(_MAX_DEPTH)(value)
 
 
+_LATER = ("property", "violation")
+"""Kinds that attestations count only where there are any: those made before these kinds stay valid."""
+
 _sha256 = fields({"sha256": digest})
 _level = one_of(*LEVELS[1:])
 _STATEMENT = fields(
@@ -63,7 +66,9 @@ _STATEMENT = fields(
             {
                 "verdict": one_of("accepted"),
                 "level": _level,
-                "claims": fields(dict.fromkeys(KINDS, integer())),
+                "claims": fields(
+                    {kind: integer() for kind in KINDS if kind not in _LATER}, dict.fromkeys(_LATER, integer())
+                ),
                 "checker": fields({"name": one_of("certlip"), "version": _name, "exact": _boolean}),
                 "certificates": array_of(
                     fields({"digest": _sha256, "statement": _object, "semantics": _object, "level": _level})
@@ -107,7 +112,7 @@ class Attestation:
 
     @property
     def claims(self) -> dict[str, int]:
-        """How many claims there are of each kind, of those that are not there too: an accepted falsification is proof
+        """How many claims there are of each kind, of most that are not there too: an accepted falsification is proof
         that the model fails."""
         return _counted(claim.statement for claim in self.certificates)
 
@@ -208,7 +213,7 @@ def _validate(data: Any) -> None:
 
 def _counted(statements: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     kinds = Counter(statement["kind"] for statement in statements)
-    return {kind: kinds[kind] for kind in KINDS}
+    return {kind: kinds[kind] for kind in KINDS if kinds[kind] or kind not in _LATER}
 
 
 def time_text(seconds: int) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from certlip.certificate.arrays import MAX_ARRAY_BYTES
 from certlip.certificate.folder import write_atomically
 from certlip.certificate.record import MAX_TEXT
-from certlip.certificate.store import MAX_MODEL_BYTES, RECORD_NAME, Store, Writer
+from certlip.certificate.store import MAX_MODEL_BYTES, MAX_PROPERTY_BYTES, RECORD_NAME, Store, Writer
 from certlip.errors import CertificateRejected, UsageError
 from certlip.regular_files import open_regular
 
@@ -32,6 +32,7 @@ _LIMITS = (
     (RECORD_NAME, MAX_TEXT),
     (re.compile(r"[0-9a-f]{64}\.npy"), MAX_ARRAY_BYTES),
     (re.compile(r"model-[0-9a-f]{16}\.onnx"), MAX_MODEL_BYTES),
+    (re.compile(r"property-[0-9a-f]{16}\.vnnlib"), MAX_PROPERTY_BYTES),
 )
 _END = struct.Struct("<4s4H2LH")
 _ENTRY = 46 + 204 + 64  # the fixed part of a directory entry, the longest name, and what other tools add
@@ -107,7 +108,9 @@ def _require_member(entry: zipfile.ZipInfo, path: Path) -> None:
     name = entry.filename
     limit = next((most for pattern, most in _LIMITS if pattern.fullmatch(name)), None)
     if limit is None or entry.orig_filename != name:
-        raise CertificateRejected(f"{path} holds {name[:80]!r}, which is no name of a certificate, array or model")
+        raise CertificateRejected(
+            f"{path} holds {name[:80]!r}, which is no name of a certificate, array, model or property"
+        )
     if entry.flag_bits & ~_FLAGS or entry.compress_type not in _METHODS:
         raise CertificateRejected(f"{name} in {path} is encrypted or compressed in a way that certlip does not read")
     if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):

@@ -47,14 +47,26 @@ _STATEMENTS: Mapping[str, Rule] = {
     "falsification": fields(
         {"kind": text, "set": _domain, "counterexample": digest}, {"label": _label, "tolerance": not_negative}
     ),
+    "property": fields({"kind": text, "property": digest}),
+    "violation": fields({"kind": text, "property": digest, "counterexample": digest}),
 }
 _BOUNDS = fields({"bounds": table_of(digest)})
+_BRANCHES = fields({"method": one_of("branches"), "arrays": table_of(digest)})
+
+
+def _proof(value: Any) -> None:
+    """Lipschitz bounds, or a distinction of cases."""
+    (_BRANCHES if isinstance(value, dict) and "method" in value else _BOUNDS)(value)
+
+
 _WITNESSES: Mapping[str, Rule] = {
     "lipschitz": fields({"method": text, "arrays": table_of(digest)}),
-    "robustness": _BOUNDS,
+    "robustness": _proof,
     "radius": _BOUNDS,
-    "tolerance": _BOUNDS,
+    "tolerance": _proof,
     "falsification": fields({}),
+    "property": _BRANCHES,
+    "violation": fields({}),
 }
 KINDS = tuple(_STATEMENTS)
 
@@ -84,3 +96,4 @@ def require_claim(data: Mapping[str, Any]) -> None:
     if kind == "tolerance" and "center" not in statement["set"]:
         require(semantics == REAL, "a tolerance between any two inputs is claimed for real arithmetic only")
         require("clip" not in statement["set"], "a set without a center has no clip")
+        require("bounds" in data["witness"], "a tolerance between any two inputs rests on a Lipschitz bound")

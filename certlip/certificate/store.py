@@ -1,4 +1,5 @@
-"""Where certificates lie together: records `NAME.json`, arrays `SHA256.npy` and exported models, read and written.
+"""Where certificates lie together: records `NAME.json`, arrays `SHA256.npy`, property files and exported models, read
+and written.
 
 A store is a folder or one bundle (`bundle.py`). Both hold the same files, so this class reads records and arrays from
 the bytes that a subclass hands over, and trusts no name: an array is what its digest says.
@@ -19,6 +20,7 @@ from certlip.errors import CertificateRejected
 from certlip.rigor.rounding import Array
 
 MAX_MODEL_BYTES = 2**31
+MAX_PROPERTY_BYTES = 2**28
 _KEPT = 256
 _KEPT_BYTES = MAX_ARRAY_BYTES
 RECORD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}\.json")
@@ -31,6 +33,11 @@ def array_name(digest: str) -> str:
 def model_name(sha256: str) -> str:
     """The name of an exported model that is stored with the claims about it."""
     return f"model-{sha256[:16]}.onnx"
+
+
+def property_name(sha256: str) -> str:
+    """The name of a VNN-LIB file, uncompressed, that is stored with the claims about it."""
+    return f"property-{sha256[:16]}.vnnlib"
 
 
 class Store(ABC):
@@ -129,4 +136,7 @@ class Writer(ABC):
         self.put(name, text.encode())
 
 
-__all__ = ["MAX_MODEL_BYTES", "RECORD_NAME", "Store", "Writer", "array_digest", "array_name", "model_name"]
+__all__ = [
+    "MAX_MODEL_BYTES", "MAX_PROPERTY_BYTES", "RECORD_NAME", "Store", "Writer", "array_digest", "array_name",
+    "model_name", "property_name",
+]  # fmt: skip

@@ -15,7 +15,11 @@ believed:
  6. `check.lemmas`: such a bound as a claim, and as a lemma of another one.
  7. `proofs.margin` encloses outputs at a point; `proofs.deployment` bounds the rounding errors of executions, and
     `check.executions` says which ones.
- 8. `check.theorems`: one inequality for each kind of claim, in rational arithmetic. `Checker._prove` joins them.
+ 8. `proofs.query`: a question about all inputs of a box or ball at once. `proofs.relaxation`, in the order `lines`,
+    `frame`, `cells`, `backward`, `branches`, answers it by linear bounds and distinctions of cases, which `.witness`
+    reads from arrays. `properties.vnnlib` reads property files.
+ 9. `check.theorems`: one inequality for each kind of claim, in rational arithmetic; `check.questions`: the questions of
+    8 that claims ask. `Checker._prove` joins them.
 
 `docs/certificates.md` states the theorems with their proofs.
 """
@@ -29,7 +33,7 @@ from pathlib import Path
 
 from certlip.certificate import SUFFIX, Bundle, Certificate, Folder, Store
 from certlip.certificate.grammar import rational
-from certlip.check import theorems
+from certlip.check import questions, theorems
 from certlip.check.executions import class_slack_on, execution_class, in_words, slack_between
 from certlip.check.lemmas import Lemmas, domain_of, output_of, point
 from certlip.check.levels import reaches, require_level
@@ -121,8 +125,13 @@ class Checker:
             value = text_up(self._lemmas.prove(certificate, store))
             near = _inside(statement["set"]) if "set" in statement else ""
             return f"|Df| <= {value} |Dx| in {statement['norm']} for {output_of(certificate)}{near}"
+        if certificate.kind in ("property", "violation"):
+            return self._property(certificate, network, store, precision) + where
         if certificate.kind in ("robustness", "radius"):
-            self._class(certificate, network, store, precision)
+            if questions.is_by_branches(certificate):
+                questions.prove_class(certificate, network, store, precision, self._exact)
+            else:
+                self._class(certificate, network, store, precision)
             if certificate.kind == "radius":
                 radius = short_down(rational(statement["radius"]))
                 near = f"at every {statement['norm']} distance below {radius} of a point"
@@ -163,6 +172,11 @@ class Checker:
         self, certificate: Certificate, network: Network, store: Store, precision: Precision | None
     ) -> None:
         tolerance, (norm, eps, center) = rational(certificate.statement["tolerance"]), domain_of(certificate)
+        if questions.is_by_branches(certificate):
+            x = point(center or "", "center", network.graph, store)
+            outputs = self._outputs(self._graph(network, "all"), x)
+            questions.prove_tolerance(certificate, network, store, precision, self._exact, outputs)
+            return
         slack = [Fraction(0)]
         if center is not None:
             x = point(center, "center", network.graph, store)
@@ -200,6 +214,19 @@ class Checker:
             holds = theorems.loses(self._outputs(graph, other), statement["label"], slack)
         if not holds:
             raise CertificateRejected("the property is not proved to be violated at the counterexample")
+
+    def _property(
+        self, certificate: Certificate, network: Network, store: Store, precision: Precision | None
+    ) -> str:
+        """The claim in words, once it is proved: no input of the property is unsafe, or the counterexample is."""
+        name = f"the property {certificate.statement['property'][:16]}..."
+        if certificate.kind == "property":
+            property = questions.prove_property(certificate, network, store, precision, self._exact)
+            return f"{name} holds{': it is vacuous, no input lies in its boxes' if property.is_vacuous else ''}"
+        x = point(certificate.statement["counterexample"], "counterexample", network.graph, store)
+        outputs = self._outputs(self._graph(network, "all"), x)
+        questions.prove_violation(certificate, network, store, precision, x, outputs)
+        return f"a counterexample violates {name}"
 
     def _outputs(self, graph: Graph, x: Array) -> theorems.Enclosure:
         """Enclosures of the exact outputs at one point, as rational numbers."""

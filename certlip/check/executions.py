@@ -41,12 +41,17 @@ def class_slack_on(graph: Graph, region: Region, precision: Precision) -> list[F
     return _known(class_slack(graph, region, precision), graph)
 
 
+def slack_on(graph: Graph, region: Region, precision: Precision) -> list[Fraction]:
+    """The same of all outputs, as numbers."""
+    return _known(slack(graph, region, precision), graph)
+
+
 def slack_between(graph: Graph, first: Region, second: Region, precision: Precision) -> list[Fraction]:
     """Bounds on how far the computed difference of two outputs may be from the exact one, for an input of each region.
 
     Raises CertificateRejected where nothing is known.
     """
-    parts = [_known(slack(graph, region, precision), graph) for region in (first, second)]
+    parts = [slack_on(graph, region, precision) for region in (first, second)]
     return [a + b for a, b in zip(*parts, strict=True)]
 
 

@@ -31,23 +31,26 @@ _ARITHMETICS = {
 class Network:
     """A model as a claim sees it: the graph read from its file, and the arithmetic that the file computes in.
 
-    arithmetic: None where claims about executions are not possible; `obstacle` then says why.
+    arithmetic: None where claims about executions are not possible; `obstacle` then says why. decisions: the last
+    operators of the file that the graph leaves out.
     """
 
     graph: Graph
     arithmetic: str | None
     obstacle: str = ""
+    decisions: tuple[str, ...] = ()
 
 
 def network(graph: Graph, file: ModelFile, input_name: str | None = None, output_name: str | None = None) -> Network:
     """A graph that was read from a file, with the arithmetic of the file."""
-    kind = choose_ends(file.proto, input_name, output_name).source.type.tensor_type.elem_type
+    ends = choose_ends(file.proto, input_name, output_name)
+    kind, decisions = ends.source.type.tensor_type.elem_type, tuple(node.op_type for node in ends.decisions)
     # Every ONNX operator on floats has one type for all of them, so only these nodes lead from one type to another.
     for node in file.proto.graph.node:
         kinds = [a.i for a in node.attribute if a.name == "to"] if node.op_type == "Cast" else []
         if node.op_type == "CastLike" or any(target in _ARITHMETICS and target != kind for target in kinds):
-            return Network(graph, None, "its file casts between floating-point types")
-    return Network(graph, _ARITHMETICS.get(kind), "its input is of a type without a class of executions")
+            return Network(graph, None, "its file casts between floating-point types", decisions)
+    return Network(graph, _ARITHMETICS.get(kind), "its input is of a type without a class of executions", decisions)
 
 
 class Models:

@@ -105,6 +105,12 @@ def moves(first: Enclosure, second: Enclosure, tolerance: Fraction, slack: Seque
     return any(gap > tolerance + apart for gap, apart in zip(gaps(first, second), slack, strict=True))
 
 
+def widened(outputs: Enclosure, slack: Sequence[Fraction]) -> Enclosure:
+    """Enclosures of the computed outputs."""
+    low, high = (list(zip(ends, slack, strict=True)) for ends in outputs)
+    return [end - lost for end, lost in low], [end + lost for end, lost in high]
+
+
 def violates(case: Case, x: Sequence[Fraction], outputs: Enclosure) -> bool:
     """True: x lies in the box of the case, over the reals, and every halfspace holds at (x, y) for all y of the
     enclosure: the network is unsafe at x. False where a size or an index does not fit."""

@@ -126,14 +126,15 @@ def command(
         from certlip.cli.verify_instances import decide_instances
 
         return decide_instances(
-            instances, timeout, total_timeout, limit, method, (input_name, output_name), resume, as_json, as_jsonl
-        )
+            instances, timeout, total_timeout, limit, method, (input_name, output_name), resume, certificates, as_json,
+            as_jsonl,
+        )  # fmt: skip
     path = cast(Path, model)  # there is one: the question needs it
     if property_file is not None:
         from certlip.cli.verify_property import decide_one
 
         names = input_name, output_name
-        return decide_one(path, property_file, timeout, method, names, counterexample, as_json)
+        return decide_one(path, property_file, timeout, method, names, counterexample, certificates, as_json)
     from certlip.cli.verify_samples import SampleOptions, decide_samples
 
     options = SampleOptions(

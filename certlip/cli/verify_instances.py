@@ -21,6 +21,7 @@ def decide_instances(
     method: str,
     names: tuple[str | None, str | None],
     resume: Path | None,
+    certificates: Path | None,
     as_json: bool,
     as_jsonl: bool,
 ) -> int:
@@ -52,7 +53,7 @@ def decide_instances(
 
             verify_instances(
                 path, timeout=timeout, total_timeout=total_timeout, limit=limit, method=method, input_name=names[0],
-                output_name=names[1], resume=resume, progress=say, each=each,
+                output_name=names[1], resume=resume, certificates=certificates, progress=say, each=each,
             )  # fmt: skip
     except KeyboardInterrupt:
         interrupted = True

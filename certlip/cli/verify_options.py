@@ -14,7 +14,7 @@ _SAMPLES, _PROPERTY, _SUITE = "samples", "a property", "instances"
 _MODES = {"eps": _SAMPLES, "property_file": _PROPERTY, "instances": _SUITE}
 _BELONGS = {
     **dict.fromkeys(
-        ("norm", "data", "min_certified", "tolerance", "clip", "certificates", "level", "data_free"), (_SAMPLES,)
+        ("norm", "data", "min_certified", "tolerance", "clip", "level", "data_free"), (_SAMPLES,)
     ),
     **dict.fromkeys(("limit", "total_timeout", "as_jsonl", "resume"), (_SAMPLES, _SUITE)),
     "counterexample": (_PROPERTY,),

@@ -16,10 +16,11 @@ def decide_one(
     method: str,
     names: tuple[str | None, str | None],
     counterexample: Path | None,
+    certificates: Path | None,
     as_json: bool,
 ) -> int:
     """Decide, print, and write the counterexample where there is one."""
-    from certlip.properties.vnnlib import read_property
+    from certlip.properties.vnnlib import parse_property, property_text
     from certlip.report.console import err
     from certlip.report.counterexample import require_place, write_counterexample
     from certlip.report.property_json import property_report_json
@@ -29,10 +30,13 @@ def decide_one(
 
     if counterexample is not None:
         require_place(counterexample)
-    asked = read_property(property)  # a malformed one is refused before a large model is read
+    text = property_text(property)
+    asked = parse_property(text, str(property))  # a malformed one is refused before a large model is read
     loaded = load_model(model, *names)
     with working() as (say, _):
-        report = decide_read(loaded, asked, property, timeout, method, progress=say)
+        report = decide_read(
+            loaded, asked, property, timeout, method, progress=say, text=text, certificates=certificates
+        )
     point, outputs = report.result.counterexample, report.result.outputs
     written = counterexample is not None and point is not None and outputs is not None
     if as_json:

@@ -46,11 +46,13 @@ class Domain:
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """See the module. graph: x to g(x), flat, without maxima; clauses: indices into g."""
+    """See the module. graph: x to g(x), flat, without maxima; clauses: indices into g; rows: the constraint g_k <= 0 as
+    it reads for each k, its outputs those of the network, or the scores of `label_query`."""
 
     graph: Graph
     domain: Domain
     clauses: tuple[tuple[int, ...], ...]
+    rows: tuple[Halfspace, ...] = ()
 
 
 def ball_domain(center: Array, eps: Fraction, norm: str, clip: Sequence[Fraction] | None = None) -> Domain:
@@ -74,7 +76,7 @@ def label_query(graph: Graph, label: int, domain: Domain) -> Query:
     else:
         rivals = [k for k in range(size) if k != label]
         rows = [Halfspace((), tuple(sorted(((label, one), (k, -one)))), Fraction(0)) for k in rivals]
-    return Query(_rows(graph, rows), domain, tuple((k,) for k in range(len(rows))))
+    return Query(_rows(graph, rows), domain, tuple((k,) for k in range(len(rows))), tuple(rows))
 
 
 def range_query(graph: Graph, low: Sequence[Fraction], high: Sequence[Fraction], domain: Domain) -> Query:
@@ -82,7 +84,7 @@ def range_query(graph: Graph, low: Sequence[Fraction], high: Sequence[Fraction],
     one, rows = Fraction(1), []
     for index, (least, greatest) in enumerate(zip(low, high, strict=True)):
         rows += [Halfspace((), ((index, one),), least), Halfspace((), ((index, -one),), -greatest)]
-    return Query(_rows(graph, rows), domain, tuple((k,) for k in range(len(rows))))
+    return Query(_rows(graph, rows), domain, tuple((k,) for k in range(len(rows))), tuple(rows))
 
 
 def property_queries(graph: Graph, property: Property) -> list[Query]:
@@ -103,7 +105,7 @@ def _box_query(graph: Graph, cases: Sequence[Case]) -> Query:
     rows: dict[Halfspace, int] = {}
     clauses = [tuple(rows.setdefault(row, len(rows)) for row in case.halfspaces) for case in cases]
     domain = Domain(*_enclosed(cases[0].low, cases[0].high, graph.input_shape))
-    return Query(_rows(graph, list(rows)), domain, tuple(clauses))
+    return Query(_rows(graph, list(rows)), domain, tuple(clauses), tuple(rows))
 
 
 def _enclosed(low: Sequence[Fraction], high: Sequence[Fraction], shape: tuple[int, ...]) -> tuple[Array, Array]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from certlip.certificate import Certificate, Store
 from certlip.certificate.grammar import rational
+from certlip.certificate.store import property_name
 from certlip.errors import CertificateRejected
 from certlip.properties.numbers import decimal_down, decimal_up
 from certlip.report.rounded import rounded_down, rounded_up
@@ -21,6 +22,8 @@ _HEADLINES = {
     "radius": "radius: a class is kept up to a distance",
     "tolerance": "tolerance: outputs stay close to each other",
     "falsification": "falsification: a property is violated",
+    "property": "property: no input of a VNN-LIB file is unsafe",
+    "violation": "violation: an input of a VNN-LIB file is unsafe",
 }
 DISTANCES = {"l2": "Euclidean distance", "linf": "l-infinity distance (the largest change of one entry)"}
 SIGNS = {"l2": "|.|_2 (Euclidean length)", "linf": "|.|_inf (largest entry)"}
@@ -33,7 +36,7 @@ def headline(record: Certificate) -> str:
 
 def is_local(record: Certificate) -> bool:
     """Whether the claim is about a set of inputs, not about all."""
-    return record.kind == "radius" or "center" in record.statement.get("set", {})
+    return record.kind in ("radius", "property", "violation") or "center" in record.statement.get("set", {})
 
 
 def claim_items(record: Certificate) -> tuple[Item, ...]:
@@ -60,6 +63,8 @@ def claim_items(record: Certificate) -> tuple[Item, ...]:
             sentence = f"At every input of the set, each output is within {most} of its value at the center{where}."
             return (Item(sentence),)
         return (Item(f"Between any two inputs as close as stated below, no output moves by more than {most}{where}."),)
+    if kind in ("property", "violation"):
+        return _property_items(record, where)
     point = "at the counterexample, an input of the set,"
     if "label" in statement:
         label = statement["label"]
@@ -73,6 +78,16 @@ def claim_items(record: Certificate) -> tuple[Item, ...]:
             f"{least}{where}."
         ),
     )
+
+
+def _property_items(record: Certificate, where: str) -> tuple[Item, ...]:
+    """The claim about a property file, which lists what must not happen."""
+    if record.kind == "property":
+        sentence = f"The network HAS the property: no input that the file describes is unsafe{where}."
+    else:
+        sentence = f"The network does NOT have the property: the counterexample is unsafe{where}."
+    meaning = "unsafe: input and outputs satisfy all assertions of the file together (VNN-COMP: sat)"
+    return Item(sentence), Item(meaning, "meaning"), Item(record.statement["property"], "sha256 of the file")
 
 
 def output_words(output: Mapping[str, Any]) -> str:
@@ -94,7 +109,7 @@ def input_items(record: Certificate, store: Store) -> tuple[Item, ...]:
     if center is not None:
         items.append(Item(point_words(center, store), "center c"))
         items.append(Item(center, "its sha256"))
-    if record.kind == "falsification":
+    if "counterexample" in statement:
         items.append(Item(point_words(statement["counterexample"], store), "failing input"))
         items.append(Item(statement["counterexample"], "its sha256"))
     items.append(
@@ -106,6 +121,8 @@ def input_items(record: Certificate, store: Store) -> tuple[Item, ...]:
 def domain_words(record: Certificate) -> str:
     """The set in half a sentence. Rounded so that the set described is never the better claim."""
     statement = record.statement
+    if "property" in statement:
+        return f"the boxes of the property file that is stored as {property_name(statement['property'])}"
     if record.kind == "radius":
         radius = rounded_down(rational(statement["radius"]))
         return f"all inputs x whose {DISTANCES[statement['norm']]} from the center c is less than {radius}"
@@ -140,12 +157,14 @@ def point_words(digest: str, store: Store) -> str:
 
 def limits(record: Certificate) -> list[str]:
     """What somebody might read into the claim, and should not."""
-    found = [_LIMITS[record.kind]]
+    statement, found = record.statement, [_LIMITS[record.kind]]
     if is_local(record):
         found.append("Nothing about inputs outside the set, nor about other norms.")
     if record.kind == "falsification" and "clip" not in record.statement["set"]:
         found.append("Not that the counterexample is a valid input: the set is not cut to the range of the data.")
-    if record.kind in ("robustness", "radius"):
+    if "property" in statement:
+        found.append("Not that the property is the right one: read the file, whose sha256 is part of the claim.")
+    elif record.kind in ("robustness", "radius"):
         found.append("Not that the class is right: a wrong decision can be a robust one.")
     elif record.kind in ("lipschitz", "tolerance"):
         found.append("Nothing about which class is decided for, or whether it is right.")
@@ -167,6 +186,8 @@ _LIMITS = {
     "radius": "Nothing at the distance R itself, and not that the class is lost beyond it.",
     "tolerance": "Not that outputs do move that far.",
     "falsification": "Not how many such inputs there are, nor that this one would occur in practice.",
+    "property": "Not that inputs outside the boxes of the file are safe.",
+    "violation": "Not how many such inputs there are, nor that this one would occur in practice.",
 }
 
 
@@ -177,6 +198,9 @@ def metric_words(record: Certificate) -> str:
         return f"Lipschitz constant at most {rounded_up(rational(statement['value']))}"
     if record.kind == "radius":
         return f"certified {statement['norm']} radius {rounded_down(rational(statement['radius']))}"
+    if "property" in statement:
+        count = "no unsafe input" if record.kind == "property" else "an unsafe input"
+        return f"{count} for the property with sha256 {statement['property'][:16]}..."
     eps: Fraction = rational(statement["set"]["eps"])
     norm = statement["set"]["norm"]
     if record.kind == "robustness":

@@ -35,19 +35,24 @@ def iso_items(record: Certificate, finding: Finding | None) -> tuple[Item, ...]:
 
 
 def _result(record: Certificate, finding: Finding | None) -> str:
-    result = "property disproved by a counterexample" if record.kind == "falsification" else "property proved"
+    disproved = record.kind in ("falsification", "violation")
+    result = "property disproved by a counterexample" if disproved else "property proved"
     if finding is None:
         return f"{result}, if a check accepts the certificate"
     return result if finding.accepted else "inconclusive: the check rejected the certificate"
 
 
 def _property(record: Certificate) -> str:
+    if "property" in record.statement:
+        return "reachability: no unsafe output is reached from the inputs of a VNN-LIB file"
     if record.kind in ("robustness", "radius") or "label" in record.statement:
         return "stability: the decision stays the same over the domain"
     return "sensitivity: how far outputs vary as inputs do"
 
 
 def _criterion(record: Certificate) -> str:
+    if "property" in record.statement:
+        return "the assertions of the property file never hold together"
     if record.kind == "lipschitz":
         return "outputs move at most L times as far as inputs, for every pair of inputs of the domain"
     if record.kind == "tolerance" or "tolerance" in record.statement:
@@ -56,7 +61,9 @@ def _criterion(record: Certificate) -> str:
 
 
 def _technique(record: Certificate) -> str:
-    if record.kind == "falsification":
+    if record.witness.get("method") == "branches":
+        return "linear relaxation of activations (abstract interpretation) with distinction of cases (branch and bound)"
+    if record.kind in ("falsification", "violation"):
         return "search for a counterexample, confirmed by interval enclosures (abstract interpretation)"
     if record.kind == "lipschitz" and record.witness["method"] in ("spectral", "gershgorin"):
         return "bounds carried from operator to operator (abstract interpretation)"
@@ -109,5 +116,13 @@ _SUPPORT = {
     "falsification": (
         "speaks against it: a proved failure, to be listed among the known limitations.",
         "speaks against it: an adversarial example exists and is stored with the record.",
+    ),
+    "property": (
+        "supported in part: for every input of the file's boxes, the outputs are not those that it calls unsafe.",
+        "supported in part: no change of an input within those boxes, an attacker's too, leads to unsafe outputs.",
+    ),
+    "violation": (
+        "speaks against it: a proved failure, to be listed among the known limitations.",
+        "speaks against it: an input that leads to unsafe outputs exists and is stored with the record.",
     ),
 }

@@ -62,6 +62,17 @@ def proof_items(record: Certificate, store: Store) -> tuple[Item, ...]:
             ),
             _BELIEVED,
         )
+    if record.kind == "violation":
+        return (
+            Item(
+                "The counterexample is stored to the last bit. Its place in a box of the file is compared in exact "
+                "rational arithmetic. The outputs are enclosed in intervals all of which are unsafe"
+                f"{', whatever the rounding errors of executions do' if deployed else ''}."
+            ),
+            _BELIEVED,
+        )
+    if record.witness.get("method") == "branches":
+        return (_branches(record, store), _BELIEVED)
     if record.kind == "tolerance":
         total = "this and the rounding errors of executions together are" if deployed else "this is"
         text = (
@@ -77,6 +88,23 @@ def proof_items(record: Certificate, store: Store) -> tuple[Item, ...]:
     return (Item(text), *_lemmas(record, store), _BELIEVED)
 
 
+def _branches(record: Certificate, store: Store) -> Item:
+    """The distinction of cases in words; the checker finds the cases itself."""
+    digest = record.witness["arrays"].get("nodes")
+    try:
+        leaves = 0 if digest is None else int((store.array(digest) < 0).sum())
+    except CertificateRejected:
+        leaves = 0
+    how = f" The record distinguishes {leaves} cases." if leaves > 1 else ""
+    margin = "more than the rounding errors of executions" if record.is_deployed else "positive"
+    return Item(
+        "By linear bounds: each activation is enclosed between two lines, which makes the outputs linear functions of "
+        "the input, whose least value over the inputs is known. Where one bound does not suffice, cases are told apart "
+        "by splits of inputs or of neurons. In each, a sum of functions, one of which must be at most zero where the "
+        f"claim fails, is shown to be {margin}.{how}"
+    )
+
+
 _BELIEVED = Item(
     "No number of the record is believed: the checker reads the model file, computes each bound again with bounds on "
     "its own rounding errors, or in exact arithmetic, and compares rational numbers."
@@ -87,7 +115,7 @@ def execution_items(record: Certificate) -> tuple[Item, ...]:
     """What the record says that a runtime answered at a counterexample: it was there to see, and no proof reads it."""
     details = record.provenance.get("details")
     told = details.get("execution") if isinstance(details, dict) else None
-    if record.kind != "falsification" or not isinstance(told, dict):
+    if record.kind not in ("falsification", "violation") or not isinstance(told, dict):
         return ()
     runtime = clipped(str(told.get("runtime")))
     answer = told.get("outputs_at_counterexample")

@@ -21,6 +21,7 @@ from certlip.runs.ledger import Ledger
 from certlip.runs.lines import earlier_instance, instance_line, limits_of
 from certlip.verification import Status
 from certlip.verification.amount import seconds
+from certlip.verification.certify_property import SuiteRecorder
 from certlip.verification.decide import decide_property
 
 _INTERNAL = CertlipError.exit_code
@@ -38,6 +39,7 @@ def verify_instances(
     input_name: str | None = None,
     output_name: str | None = None,
     resume: str | Path | None = None,
+    certificates: str | Path | None = None,
     progress: Callable[[str], None] = silent,
     each: Callable[[InstanceResult], None] = silent,
 ) -> InstancesReport:
@@ -46,17 +48,22 @@ def verify_instances(
     timeout: seconds for each instance, reading included, and the cap of the rows' own timeouts; total_timeout: for the
     run; limit: the first rows only. An error of one instance is its result, with status "error", and the others go on.
     resume: a file of JSON lines; verdicts that it holds are taken from it and every new one is appended at once, so an
-    interrupted run goes on where it stopped. Raises UsageError where the suite or that file cannot be read.
+    interrupted run goes on where it stopped. certificates: as for `verify_property`, not with resume. Raises UsageError
+    where the suite or that file cannot be read.
     """
     path, began = Path(instances), time.monotonic()
     total = seconds(total_timeout, "the total timeout")
     if limit is not None and limit < 1:
         raise UsageError(f"the limit {limit} leaves no instances; use a number of at least 1")
     rows = read_instances(path)[:limit]
-    with nullcontext() if resume is None else Ledger(Path(resume)) as ledger:
+    if resume is not None and certificates is not None:
+        raise UsageError("an earlier run's verdicts come without their proofs; leave out resume or certificates")
+    options = {"timeout": timeout, "method": method, "seed": seed}
+    recorder = None if certificates is None else SuiteRecorder(Path(certificates), options)
+    with nullcontext() if resume is None else Ledger(Path(resume)) as ledger, recorder or nullcontext():
         suite = Suite(
             path.parent, seconds(timeout, "the timeout"), None if total is None else began + total, method, seed,
-            input_name, output_name, ledger, progress,
+            input_name, output_name, ledger, progress, recorder,
         )  # fmt: skip
         results = []
         for result in suite.decide(rows):
@@ -78,6 +85,7 @@ class Suite:
     output_name: str | None
     ledger: Ledger | None
     progress: Callable[[str], None] = silent
+    recorder: SuiteRecorder | None = None
     _loaded: tuple[Path, Model] | None = field(default=None, init=False)
 
     def decide(self, rows: list[Instance]) -> Iterator[InstanceResult]:
@@ -133,6 +141,11 @@ class Suite:
             note = f"{type(error).__name__}: {error}"
             failed = replace(blank, status=Status.ERROR, note=note, exit_code=_INTERNAL)
             return replace(failed, seconds=time.monotonic() - began)
+        note = found.note
+        if self.recorder is not None:
+            name = f"instance-{instance.index:06d}.json"
+            why = self.recorder.verdict(loaded, found, question, text, property, name)
+            note = "; ".join(filter(None, (note, why and f"no certificate: {why}")))
         return replace(
             blank,
             status=found.status,
@@ -141,7 +154,7 @@ class Suite:
             level=found.level,
             counterexample=found.counterexample,
             outputs=found.outputs,
-            note=found.note,
+            note=note,
             exit_code=_INTERNAL if found.status is Status.ERROR else None,
         )
 

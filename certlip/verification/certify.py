@@ -6,7 +6,7 @@ import math
 import os
 import platform
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -15,13 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from certlip.certificate import SUFFIX, Certificate, array_digest, open_writer
+from certlip.certificate import SUFFIX, Certificate, Writer, array_digest, open_writer
 from certlip.certificate.claims import REAL
 from certlip.certificate.store import model_name
 from certlip.errors import CertlipError, UsageError
 from certlip.importers import Model
 from certlip.lipschitz.bound import Bound
+from certlip.proofs.relaxation.branches import Tree
 from certlip.rigor.rounding import Array
+from certlip.verification.forest_arrays import arrays_of
 from certlip.verification.model_file import input_type
 from certlip.verification.replay import runner
 from certlip.verification.uninterrupted import uninterrupted
@@ -58,18 +60,21 @@ class Recorder:
     """Writes certificates into a folder as verdicts come in, or into one bundle when it is left; a Lipschitz bound is
     written once and referred to. Use it in a `with` statement: a bundle is then written after an interruption, too.
 
-    options: what the search was asked for, kept as provenance.
+    options: what the search was asked for, kept as provenance. writer: where the place is shared with other recorders,
+    and somebody else closes it.
     """
 
-    def __init__(self, model: Model, path: Path, options: Mapping[str, Any] | None = None):
+    def __init__(
+        self, model: Model, path: Path, options: Mapping[str, Any] | None = None, writer: Writer | None = None
+    ):
         self._model, self._options = model, dict(options or {})
         self._identity = certificate_model(model)
         self._folder = path.parent if path.suffix == SUFFIX else path
         self._tolerated: set[tuple[int, Fraction]] = set()
         self._written: dict[int, tuple[Bound, str]] = {}  # by identity; the bound is kept so that it stays unique
         self._count = 0
-        _require_place(path)
-        self._writer = open_writer(path)
+        self._owns = writer is None
+        self._writer = writer or opened_place(path)
         if model.onnx_bytes is not None:  # a torch model: the claim is about its exported form, kept beside the claims
             with uninterrupted():
                 self._writer.put(model_name(model.sha256), model.onnx_bytes)
@@ -78,7 +83,7 @@ class Recorder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
-        if kind is None or self._count:  # a run that failed before it proved anything replaces nothing
+        if self._owns and (kind is None or self._count):  # a run that failed before it proved anything replaces nothing
             with uninterrupted():
                 self._writer.close()
 
@@ -118,15 +123,19 @@ class Recorder:
         statement: dict[str, Any] = {"set": self._set(stored, question)}
         details: dict[str, Any] = {"index": result.index}
         witness: dict[str, Any] = {}
-        if result.status is Status.CERTIFIED and question.tolerance is not None:
-            if result.level != "deployed":
+        if result.status is Status.CERTIFIED:
+            if question.tolerance is not None and not result.trees and result.level != "deployed":
                 self.tolerance(result.bounds[0], question)
                 return
-            statement |= {"kind": "tolerance", "tolerance": str(question.tolerance)}
-            witness = {"bounds": self._bounds(result)}
-        elif result.status is Status.CERTIFIED:
-            statement |= {"kind": "robustness", "label": result.label}
-            witness = {"bounds": self._bounds(result)}
+            if question.tolerance is not None:
+                statement |= {"kind": "tolerance", "tolerance": str(question.tolerance)}
+            else:
+                statement |= {"kind": "robustness", "label": result.label}
+            if result.trees:
+                witness, forest = branches_witness(result.trees)
+                arrays |= forest
+            else:
+                witness = {"bounds": self._bounds(result)}
         elif result.status is Status.FALSIFIED and result.counterexample is not None:
             other = result.counterexample.astype(stored.dtype)
             arrays[array_digest(other)] = other
@@ -135,7 +144,7 @@ class Recorder:
                 statement["tolerance"] = str(question.tolerance)
             else:
                 statement["label"] = result.label
-            details["execution"] = self._execution(x, result.counterexample)
+            details["execution"] = self._execution(input=x, counterexample=result.counterexample)
         else:
             return
         record = self._record(statement, witness, details, result.grade)
@@ -197,17 +206,16 @@ class Recorder:
     def _run(self) -> Callable[[Array], Array]:
         return runner(self._model)
 
-    def _execution(self, *points: Array) -> dict[str, Any]:
-        """What the model's runtime itself answers at the sample and at the counterexample, exactly."""
+    def _execution(self, **points: Array) -> dict[str, Any]:
+        """What the model's runtime itself answers at the points, exactly."""
+        found: dict[str, Any] = {"runtime": self._model.agreement.runtime}
         try:
-            at_input, at_counterexample = ([str(Fraction(value)) for value in self._run(x).tolist()] for x in points)
+            return found | {
+                f"outputs_at_{name}": [str(Fraction(value)) for value in self._run(x).tolist()]
+                for name, x in points.items()
+            }
         except (CertlipError, ValueError, OverflowError) as error:
-            return {"runtime": self._model.agreement.runtime, "failed": str(error)}
-        return {
-            "runtime": self._model.agreement.runtime,
-            "outputs_at_input": at_input,
-            "outputs_at_counterexample": at_counterexample,
-        }
+            return found | {"failed": str(error)}
 
     def _write(self, name: str, record: Certificate, arrays: Mapping[str, np.ndarray]) -> None:
         with uninterrupted():
@@ -244,6 +252,13 @@ class Recorder:
         return Certificate(self._identity, statement, witness, semantics, assumptions, provenance)
 
 
+def branches_witness(trees: Sequence[Tree]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The witness that a forest is, and its arrays by digest."""
+    arrays = arrays_of(trees)
+    names = {name: array_digest(array) for name, array in arrays.items()}
+    return {"method": "branches", "arrays": names}, {names[name]: array for name, array in arrays.items()}
+
+
 def _plain(item: Any) -> Any:
     """What JSON without floats can say."""
     if isinstance(item, dict):
@@ -253,8 +268,8 @@ def _plain(item: Any) -> Any:
     return item if item is None or type(item) in (str, bool, int) else str(item)
 
 
-def _require_place(path: Path) -> None:
-    """Raises UsageError, before any work is done, where certificates could not be written."""
+def opened_place(path: Path) -> Writer:
+    """A writer into a folder or bundle. Raises UsageError, before any work is done, where it could not be written."""
     folder = path.parent if path.suffix == SUFFIX else path
     if path.suffix == SUFFIX and path.is_dir():
         raise UsageError(f"{path} is a folder; name a file for the bundle, or a folder that does not end in {SUFFIX}")
@@ -266,6 +281,7 @@ def _require_place(path: Path) -> None:
         raise UsageError(f"cannot make the folder {folder}: {error.strerror}; name another one") from error
     if not os.access(folder, os.W_OK):
         raise UsageError(f"the folder {folder} cannot be written to; name another one for the certificates")
+    return open_writer(path)
 
 
 def _version(name: str) -> str:

@@ -12,6 +12,7 @@ from certlip.certificate.claims import REAL
 from certlip.errors import UsageError
 from certlip.lipschitz.bound import Bound
 from certlip.lipschitz.engine import NORMS
+from certlip.proofs.relaxation.branches import Tree
 from certlip.properties.numbers import decimal_down
 from certlip.rigor.rounding import Array
 
@@ -49,8 +50,9 @@ class SampleResult:
     margin: proved lower bound of the smallest f_label - f_k at the sample (the tolerance, for regressors). radius:
     every perturbation smaller than this is certified, in every execution of the class where the level is "deployed" or
     was asked to be, else in real arithmetic. method: what decided. counterexample: proved, and confirmed by a
-    run of the model, where falsified. bounds: the Lipschitz bound used against each rival. grade: how much of the
-    verdict is proved, see `Grade`.
+    run of the model, where falsified. bounds: the Lipschitz bound used against each rival. trees: where not empty, the
+    proof that certifies the sample instead of the bounds, about the query that `certlip.check.questions` asks. grade:
+    how much of the verdict is proved, see `Grade`.
     """
 
     index: int
@@ -65,6 +67,7 @@ class SampleResult:
     bounds: tuple[Bound, ...] = ()
     note: str = ""
     grade: Grade = field(default_factory=Grade)
+    trees: tuple[Tree, ...] = ()
 
     @property
     def level(self) -> str:

@@ -33,10 +33,6 @@ _ROWS = 256  # leaves that are proved at a time
 
 
 
-class Malformed(ValueError):
-    """The arrays are no forest of splits for the queries."""
-
-
 @dataclass(frozen=True, eq=False)
 class Leaf:
     """One leaf with the clauses that it refutes: the splits on its way, and for each clause (one *row* each) weights of
@@ -61,12 +57,33 @@ class Tree:
     entries: NDArray[np.int64]
 
 
-def refutes(query: Query, tree: Tree, slack: Array | None = None) -> NDArray[np.bool_]:
-    """Which leaves of the tree are refuted. slack: g_k must exceed this, an array (m,); zero if None."""
+class Frames:
+    """The frame of the last single box of one query: leaves that only split neurons share it."""
+
+    def __init__(self) -> None:
+        self._known: tuple[Query, tuple[Split, ...], Frame] | None = None
+
+    def of(self, query: Query, paths: Sequence[tuple[Split, ...]]) -> Frame:
+        """The frame of these boxes, each given by the splits that lead to it."""
+        if len(paths) == 1 and self._known is not None and self._known[0] is query and self._known[1] == paths[0]:
+            return self._known[2]
+        low, high = (np.repeat(end[None], len(paths), 0) for end in (query.domain.low, query.domain.high))
+        for cell, path in enumerate(paths):
+            narrow(low[cell], high[cell], path)
+        frame = cells_of(query.graph, query.domain, low, high)
+        if len(paths) == 1:
+            self._known = query, paths[0], frame
+        return frame
+
+
+def refutes(query: Query, tree: Tree, slack: Array | None = None, frames: Frames | None = None) -> NDArray[np.bool_]:
+    """Which leaves of the tree are refuted. slack: g_k must exceed this, an array (m,); zero if None. frames: kept from
+    one call to the next where a tree comes in parts."""
     proved = np.zeros(len(tree.leaves), dtype=bool)
+    known = frames or Frames()
     for some in _batches(tree.leaves):
         leaves = [tree.leaves[i] for i in some]
-        proved[some] = _refuted(query, tree, leaves, slack)
+        proved[some] = _refuted(query, tree, leaves, slack, known)
     return proved
 
 
@@ -81,13 +98,12 @@ def _input_splits(path: Sequence[Split]) -> tuple[Split, ...]:
     return tuple(split for split in path if split[0] == 0)
 
 
-def _refuted(query: Query, tree: Tree, leaves: Sequence[Leaf], slack: Array | None) -> NDArray[np.bool_]:
+def _refuted(
+    query: Query, tree: Tree, leaves: Sequence[Leaf], slack: Array | None, frames: Frames
+) -> NDArray[np.bool_]:
     boxes: dict[tuple[Split, ...], int] = {}
     cells = np.array([boxes.setdefault(_input_splits(leaf.path), len(boxes)) for leaf in leaves])
-    low, high = (np.repeat(end[None], len(boxes), 0) for end in (query.domain.low, query.domain.high))
-    for path, cell in boxes.items():
-        narrow(low[cell], high[cell], path)
-    frame = cells_of(query.graph, query.domain, low, high)
+    frame = frames.of(query, list(boxes))
     count = len(tree.clauses)
     owners = np.repeat(np.arange(len(leaves)), count)
     rows = [(leaf, k) for leaf in leaves for k in range(count)]
