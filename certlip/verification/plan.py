@@ -1,0 +1,29 @@
+"""What a `--method` stands for where samples are decided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LINEAR_METHODS = {
+    "crown": "verify: linear bounds on the sample's own ball and clip, a few passes backwards, milliseconds",
+    "branch": "verify: linear bounds, then distinctions of cases until the deadline",
+}
+"""Methods that decide samples without any Lipschitz bound, and what they do."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """lipschitz: the name that chooses Lipschitz bounds, None for none of them. linear: linear bounds on the sample's
+    set. cases: distinctions of cases, and the long attacks beside them."""
+
+    lipschitz: str | None
+    linear: bool
+    cases: bool
+
+    @classmethod
+    def of(cls, method: str) -> Plan:
+        """Every stage for "auto" and "all", else those of the name alone."""
+        if method in LINEAR_METHODS:
+            return cls(None, True, method == "branch")
+        every = method in ("auto", "all")
+        return cls(method, every, every)
