@@ -68,8 +68,8 @@ class Attacks:
         """The verdict where a candidate, or a number of the model's type beside it, is a counterexample."""
         question, x, label = self._question, sample.x, sample.blank.label
         for candidate in representable(x, point, input_type(self._model)):
-            inside = is_within(x, candidate, question.norm, question.eps)
-            if inside and theorems.in_clip(candidate, question.clip) and self._violates(x, candidate, label):
+            violates = theorems.in_clip(candidate, question.clip) and self._violates(x, candidate, label)
+            if violates and is_within(x, candidate, question.norm, question.eps):
                 return replace(sample.blank, status=Status.FALSIFIED, counterexample=candidate, method="attack")
         return None
 

@@ -8,7 +8,9 @@ from dataclasses import replace
 from fractions import Fraction
 
 from certlip.bounds.refute import Branching, Outcome, refute_at_once
+from certlip.graph import Pointwise
 from certlip.lipschitz.threads import threads_for
+from certlip.proofs.relaxation.frame import Frame
 from certlip.rigor.rounding import Array
 from certlip.verification.attack_stage import Attacks
 from certlip.verification.falsify import THOROUGH
@@ -49,7 +51,9 @@ class LinearBounds:
 
     def by_cases(self, sample: Sample) -> SampleResult | None:
         """Cases until the deadline. Most proofs by cases are short: one that is not gives way once to a long attack."""
-        if sample.outcome is None or sample.query is None or not sample.has_time():
+        if sample.outcome is None or sample.query is None or _is_linear(sample.outcome.frame):
+            return None
+        if not sample.has_time():
             return None
         hits: list[SampleResult] = []
 
@@ -94,3 +98,14 @@ class LinearBounds:
         return replace(
             sample.blank, status=Status.CERTIFIED, method=outcome.method, radius=radius, trees=outcome.trees
         )
+
+
+def _is_linear(frame: Frame) -> bool:
+    """Whether no activation is bent on the set: then one linear bound is as good as many."""
+    bent = False
+    for node in frame.graph.nodes:
+        if isinstance(node.operator, Pointwise):
+            value = node.inputs[0]
+            a, b = node.operator.slopes_on(frame.low[value], frame.high[value])
+            bent |= bool((a < b).any() and (frame.low[0] < frame.high[0]).any())
+    return not bent
