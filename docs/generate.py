@@ -124,6 +124,7 @@ def default_of(option: click.Option) -> str:
 
 def method_table() -> str:
     from certlip.lipschitz import certifiers
+    from certlip.verification.plan import LINEAR_METHODS
 
     own = [c for c in certifiers().values() if type(c).__module__.startswith("certlip.")]  # not those of plug-ins
     rows = [
@@ -135,6 +136,7 @@ def method_table() -> str:
         )
         for c in own
     ]
+    rows += [(code(name), "auto and all", code("branches"), summary) for name, summary in LINEAR_METHODS.items()]
     return table(("method", "runs with", "theorem", "what it is"), rows)
 
 

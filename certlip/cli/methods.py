@@ -1,4 +1,4 @@
-"""`certlip methods`: the certifiers."""
+"""`certlip methods`: the certifiers of Lipschitz bounds, and the methods that decide samples without one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from certlip.cli.options import json_option, print_json
 @click.command("methods")
 @json_option
 def command(as_json: bool) -> int:
-    """List the methods, cheapest first."""
+    """List the methods, cheapest first, those that only `verify` knows at the end."""
     from certlip.lipschitz import certifiers
     from certlip.report.console import print_table
+    from certlip.verification.plan import LINEAR_METHODS
 
     known = list(certifiers().values())
     if as_json:
@@ -20,9 +21,13 @@ def command(as_json: bool) -> int:
             {"name": c.name, "summary": c.summary, "in_auto": c.in_auto, "proof": c.theorem, "norms": ["l2", "linf"]}
             for c in known
         ]
+        entries += [
+            {"name": name, "summary": summary, "in_auto": True, "proof": "branches", "norms": ["l2", "linf"]}
+            for name, summary in LINEAR_METHODS.items()
+        ]
         print_json({"schema": 1, "methods": entries})
     else:
-        print_table(
-            ("method", "in auto", "what it does"), [(c.name, "yes" if c.in_auto else "no", c.summary) for c in known]
-        )
+        rows = [(c.name, "yes" if c.in_auto else "no", c.summary) for c in known]
+        rows += [(name, "yes", summary) for name, summary in LINEAR_METHODS.items()]
+        print_table(("method", "in auto", "what it does"), rows)
     return 0

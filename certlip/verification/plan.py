@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from certlip.errors import UsageError
+from certlip.lipschitz.certifier import certifiers
+
 LINEAR_METHODS = {
-    "crown": "verify: linear bounds on the sample's own ball and clip, a few passes backwards, milliseconds",
-    "branch": "verify: linear bounds, then distinctions of cases until the deadline",
+    "crown": "verify only: linear bounds on the sample's own ball, by a few passes backwards: milliseconds",
+    "branch": "verify only: linear bounds, then distinctions of cases until the deadline",
 }
 """Methods that decide samples without any Lipschitz bound, and what they do."""
 
@@ -22,7 +25,10 @@ class Plan:
 
     @classmethod
     def of(cls, method: str) -> Plan:
-        """Every stage for "auto" and "all", else those of the name alone."""
+        """Every stage for "auto" and "all", else those of the name alone. Raises UsageError for an unknown one."""
+        known = ("auto", "all", *certifiers(), *LINEAR_METHODS)
+        if method not in known:
+            raise UsageError(f"unknown method '{method}'; choose {', '.join(known[:-1])} or {known[-1]}")
         if method in LINEAR_METHODS:
             return cls(None, True, method == "branch")
         every = method in ("auto", "all")
