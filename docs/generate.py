@@ -133,11 +133,13 @@ def method_table() -> str:
             "auto and all" if c.in_auto else "when named" if c.is_reference else "all",
             code(c.theorem),
             c.summary,
+            c.when,
         )
         for c in own
     ]
-    rows += [(code(name), "auto and all", code("branches"), summary) for name, summary in LINEAR_METHODS.items()]
-    return table(("method", "runs with", "theorem", "what it is"), rows)
+    linear = LINEAR_METHODS.items()
+    rows += [(code(name), "auto and all", code("branches"), what, when) for name, (what, when) in linear]
+    return table(("method", "runs with", "theorem", "what it is", "use it"), rows)
 
 
 # ---------------------------------------------------------------- operators
@@ -308,10 +310,10 @@ def certificate_fields() -> str:
     document = schema("certificate")
     definitions = document["$defs"]
     sections = [field_table(document, definitions)]
-    for name in ("semantics", "ball", "domain", "pairs"):
+    for name in ("semantics", "ball", "domain", "pairs", "branches"):
         sections.append(f"**{name}**: {definitions[name]['description']}.")
         sections.append(field_table(definitions[name], definitions))
-    for kind in ("lipschitz", "robustness", "radius", "tolerance", "falsification"):
+    for kind in ("lipschitz", "robustness", "radius", "tolerance", "falsification", "property", "violation"):
         sections.append(f"**{kind}**: {definitions[f'{kind}_statement']['description']}.")
         rows = [*rows_of(definitions[f"{kind}_statement"], definitions, "statement.")]
         rows += rows_of(definitions[f"{kind}_witness"], definitions, "witness.")

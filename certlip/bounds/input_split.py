@@ -1,7 +1,7 @@
 """Branch and bound over the input: boxes are halved until a linear bound refutes each of them.
 
-For inputs of few entries, where halving a box makes most activations linear soon. Every bound is computed in the proof's
-own arithmetic, so a box that is closed is proved.
+For inputs of few entries, where halving a box makes most activations linear soon. Every bound is computed in the
+proof's own arithmetic, so a box that is closed is proved.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from math import prod
 from typing import ClassVar
 
 import numpy as np
@@ -25,6 +26,7 @@ from certlip.proofs.relaxation.frame import Frame
 from certlip.rigor.rounding import Array, inflate
 
 _BATCH = 256
+_FLOATS = 2**25  # that the slopes of one value may fill
 _THREADS = 2
 _WORTHWHILE = 0.2  # smallest share of a box that is cut off where a bound refutes it; else boxes are halved
 _STEPS = 12  # of the search for weights
@@ -36,7 +38,8 @@ _Box = tuple[int, Array, Array]
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """Of some boxes: their ends, which are refuted by which weights for each clause, and the slopes of the worst bound."""
+    """Of some boxes: their ends, which are refuted by which weights for each clause, the slopes of the worst bound, how
+    much of each entry's interval is refuted, and how much each entry is to blame for what is not."""
 
     low: Array
     high: Array
@@ -64,10 +67,13 @@ class InputSplit:
     visited: int = 0
     _growing: GrowingTree = field(init=False)
     _stack: list[_Box] = field(default_factory=list)
+    _batch: int = _BATCH
     _matrices: dict[int, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._growing = GrowingTree(self.number, self.clauses)
+        widest = max(map(prod, self.query.graph.shapes)) * self.query.graph.input_size
+        self._batch = int(min(_BATCH, max(1, _FLOATS // widest)))
         self._stack.append((0, self.query.domain.low, self.query.domain.high))
 
     def run(self, deadline: float | None) -> bool:
@@ -77,7 +83,7 @@ class InputSplit:
             while stack:
                 if deadline is not None and time.monotonic() > deadline:
                     return False
-                share = min(_BATCH, -(-len(stack) // _THREADS))
+                share = min(self._batch, -(-len(stack) // _THREADS))
                 batches = [stack[-share * (i + 1) : len(stack) - share * i] for i in range(_THREADS)]
                 batches = [batch for batch in batches if batch]
                 del stack[-sum(map(len, batches)) :]
@@ -117,12 +123,13 @@ class InputSplit:
             chosen = np.zeros((count, len(members)))
             chosen[np.arange(count), found.argmax(1)] = 1.0
             value = found.max(1)
-            rows = [(slopes[:, k], offsets[:, k] - self.slack[k]) for k in members]
+            linear = [(slopes[:, k], offsets[:, k] - self.slack[k]) for k in members]
             if len(members) > 1:
                 value, mixture = self._combine(frame, low, high, slopes, offsets, members, chosen, value, empty)
                 a, t = slopes[:, members], offsets[:, members] - self.slack[members]
-                rows.append((np.einsum("ck,cki->ci", mixture, a), (mixture * t).sum(1)))
-            reach = [_refuted_shares(*row, low.reshape(count, -1), high.reshape(count, -1)) for row in rows]
+                linear.append((np.einsum("ck,cki->ci", mixture, a), (mixture * t).sum(1)))
+            ends = low.reshape(count, -1), high.reshape(count, -1)
+            reach = [_refuted_shares(a, t, *ends) for a, t in linear]
             shares = np.minimum(shares, np.max(reach, axis=0))
             weights.append(chosen)
             closed &= empty | (value > 0)
@@ -133,7 +140,7 @@ class InputSplit:
         blame = self._blame(frame, losses, np.arange(count) * len(used) + np.searchsorted(used, guilty), high - low)
         return _Found(low, high, closed, weights, np.nan_to_num(direction), np.nan_to_num(shares), blame)
 
-    def _blame(self, frame: Frame, losses: Mapping[int, Array], rows: Array, width: Array) -> Array:
+    def _blame(self, frame: Frame, losses: Mapping[int, Array], rows: NDArray[np.int64], width: Array) -> Array:
         """How much of what the lines lose is due to each entry of the input: (boxes, inputs). A neuron's loss is shared
         out by how far each entry moves its argument."""
         count = len(width)
@@ -149,7 +156,8 @@ class InputSplit:
                 known = np.abs(self._first(value, operator))[None]
             moved = known * width
             moved = moved / (moved.sum(2, keepdims=True) + 1e-300)
-            blame += np.einsum("cn,cni->ci", loss[rows].reshape(count, -1), np.broadcast_to(moved, (count, *moved.shape[1:])))
+            moved = np.broadcast_to(moved, (count, *moved.shape[1:]))
+            blame += np.einsum("cn,cni->ci", loss[rows].reshape(count, -1), moved)
         return np.nan_to_num(blame)
 
     def _first(self, value: int, operator: Affine) -> Array:
@@ -182,9 +190,20 @@ class InputSplit:
             following += [(below, low, top), (above, bottom, high)]
         return following
 
-    def _combine(self, frame, low, high, slopes, offsets, members, chosen, value, empty) -> tuple[Array, Array]:
-        """Where no constraint of a clause is refuted alone: weights for all of them, by ascent of the least value of the
-        weighted linear bounds, proved together."""
+    def _combine(
+        self,
+        frame: Frame,
+        low: Array,
+        high: Array,
+        slopes: Array,
+        offsets: Array,
+        members: list[int],
+        chosen: Array,
+        value: Array,
+        empty: NDArray[np.bool_],
+    ) -> tuple[Array, Array]:
+        """Where no constraint of a clause is refuted alone: weights for all of them, by ascent of the least value of
+        the weighted linear bounds, proved together. Returns the bounds with them, and the weights."""
         hopeless = empty | (value > 0)
         rows = np.flatnonzero(~hopeless)
         mixture = chosen.copy()
@@ -220,7 +239,7 @@ class InputSplit:
         value[here[proved]] = least[proved]
         return value, mixture
 
-    def _try(self, low: Array, high: Array, direction: Array, rows: Array) -> None:
+    def _try(self, low: Array, high: Array, direction: Array, rows: NDArray[np.intp]) -> None:
         """Where the linear bounds are least, the network itself may be unsafe."""
         if not len(rows):
             return
@@ -236,7 +255,7 @@ class InputSplit:
 
 
 def _refuted_shares(a: Array, t: Array, low: Array, high: Array) -> Array:
-    """How much of each entry's interval a bound a x + t refutes, from its low end and from its high end: (2, boxes, n)."""
+    """How much of each entry's interval a bound a x + t refutes, from its low and from its high end: (2, boxes, n)."""
     least = t + np.where(a > 0, a * low, a * high).sum(1)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = 1.0 + least[:, None] / (np.abs(a) * (high - low))

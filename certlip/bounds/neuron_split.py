@@ -1,8 +1,8 @@
 """Branch and bound over activations: the argument of one is split at its kink, and slopes and multipliers are optimised
 on each side (Wang et al. 2021, "Beta-CROWN").
 
-The search runs in torch, many subproblems at a time. One that seems refuted is proved at once in rigorous arithmetic; where
-that fails it stays open.
+The search runs in torch, many subproblems at a time. One that seems refuted is proved at once in rigorous arithmetic;
+where that fails it stays open.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from certlip.bounds.forest import GrowingTree
 from certlip.bounds.torch_relaxation import Parameters, Relaxation
@@ -27,9 +28,8 @@ if TYPE_CHECKING:
     import torch
 
 _BATCH = 64
-_ROOT_STEPS, _STEPS = 50, 12
-_CANDIDATES = 4
-_ROWS = 1024  # most rows in one pass
+_ROOT_STEPS, _STEPS = 50, 8
+_CANDIDATES = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ class NeuronSplit:
         ).reshape(-1, 2)
         relus = {p for p in relaxed.positions if isinstance(self.query.graph.nodes[p].operator, Relu)}
         self._chosen = np.array([position in relus for position, _ in self._entries], dtype=bool)
-        self._cuts = np.concatenate([relaxed.thresholds[p] for p in relaxed.positions]) if relaxed.positions else np.zeros(0)
+        self._cuts = np.concatenate([np.zeros(0), *(relaxed.thresholds[p] for p in relaxed.positions)])
 
     def run(self, deadline: float | None) -> bool:
         """Whether all clauses are refuted; where time ends the search, it can be continued."""
@@ -221,9 +221,12 @@ class NeuronSplit:
         for row in np.flatnonzero(~proved):
             estimate = min(float(best[row]), 0.0) if np.isfinite(best[row]) else -np.inf
             part = Parameters(given.slopes[row], given.multipliers[row], given.states[row])
-            heapq.heappush(self._queue, (estimate, next(self._counter), _Open(trees[row], nodes[row], part, logits[row])))
+            subproblem = _Open(trees[row], nodes[row], part, logits[row])
+            heapq.heappush(self._queue, (estimate, next(self._counter), subproblem))
 
-    def _prove(self, rows: Array, trees: list[int], nodes: list[int], given: Parameters, logits: torch.Tensor) -> Array:
+    def _prove(
+        self, rows: NDArray[np.intp], trees: list[int], nodes: list[int], given: Parameters, logits: torch.Tensor
+    ) -> NDArray[np.bool_]:
         """Prove these rows in rigorous arithmetic and close the nodes of those for which that succeeds."""
         weights = self._weights([trees[i] for i in rows], logits[rows]).cpu().numpy().astype(np.float64)
         slopes = given.slopes[rows].cpu().numpy().astype(np.float64)[:, self._chosen]

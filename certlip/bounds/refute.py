@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +18,9 @@ from certlip.proofs.relaxation.cells import cells_of
 from certlip.proofs.relaxation.frame import Frame
 from certlip.rigor.rounding import Array
 
+if TYPE_CHECKING:
+    from certlip.bounds.neuron_split import NeuronSplit
+
 FEW_INPUTS = 16
 """Up to so many entries of the input that are free to move, boxes are halved; beyond, activations are split."""
 
@@ -24,13 +29,13 @@ FEW_INPUTS = 16
 class Outcome:
     """trees: proved, for all clauses but those in `left`. method: "crown" for one linear bound, else which cases were
     distinguished. falsified: `point` accepted an input. complete: False where only time ended the search. visited: how
-    many subproblems were bounded. frame: the ranges on the whole domain."""
+    many subproblems were bounded. frame: the ranges on the whole domain, None where there was no time for them."""
 
     number: int
     trees: tuple[Tree, ...]
     left: tuple[int, ...]
     method: str
-    frame: Frame
+    frame: Frame | None
     falsified: bool = False
     complete: bool = True
     visited: int = 1
@@ -41,14 +46,28 @@ class Outcome:
         return not self.left
 
 
-def refute_at_once(query: Query, number: int = 0, slack: Array | None = None) -> Outcome:
+class _OutOfTime(Exception):
+    """Raised by a clock inside a computation of ranges."""
+
+
+def refute_at_once(
+    query: Query, number: int = 0, slack: Array | None = None, deadline: float | None = None
+) -> Outcome:
     """What one linear bound of each constraint proves; number: of the query, for the trees.
 
     slack: g_k must exceed slack_k for a constraint of the clause; zeros if None. Raises TypeError for an operator
     without a linear relaxation.
     """
     size = query.graph.output_size
-    frame = cells_of(query.graph, query.domain)
+
+    def tick() -> None:
+        if deadline is not None and time.monotonic() > deadline:
+            raise _OutOfTime
+
+    try:
+        frame = cells_of(query.graph, query.domain, tick=tick)
+    except _OutOfTime:
+        return Outcome(number, (), tuple(range(len(query.clauses))), "crown", None, complete=False)
     rows = np.eye(size).reshape(size, *query.graph.output_shape)
     least = lower_bounds(frame, len(query.graph.nodes), rows).least - _slack(query, slack)
     empty = bool(frame.is_empty().any())
@@ -77,8 +96,10 @@ class Branching:
         device: str = "cpu",
     ):
         """point: told of inputs at which g may be unsafe; True ends the search."""
-        self._known, self._search = known, None
-        if known.is_proof or any(not query.clauses[k] for k in known.left):  # no constraint: unsafe everywhere
+        self._known = known
+        self._search: InputSplit | NeuronSplit | None = None
+        hopeless = any(not query.clauses[k] for k in known.left)  # a clause without constraints is unsafe everywhere
+        if known.is_proof or known.frame is None or hopeless:
             return
         cases = query, known.number, known.left, _slack(query, slack)
         if int((query.domain.low < query.domain.high).sum()) <= FEW_INPUTS:
@@ -108,7 +129,7 @@ def refute(
     device: str = "cpu",
 ) -> Outcome:
     """Both, one after the other."""
-    return Branching(query, refute_at_once(query, number, slack), slack, point, device).run(deadline)
+    return Branching(query, refute_at_once(query, number, slack, deadline), slack, point, device).run(deadline)
 
 
 def _slack(query: Query, slack: Array | None) -> Array:

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Parameters:
-    """Of a batch of rows, one column for each unstable entry of each activation, as `Relaxation.columns` says: `slopes` of
-    lower lines in [0, 1] (for ReLU), `multipliers` >= 0 of splits and `states`, the sign of the split, 0 for none."""
+    """Of a batch of rows, one column for each unstable entry of each activation, as `Relaxation.columns` says: `slopes`
+    of lower lines in [0, 1] (for ReLU), `multipliers` >= 0 of splits and `states`, the sign of the split, 0 for none.
+    """
 
     slopes: torch.Tensor
     multipliers: torch.Tensor
@@ -167,7 +168,7 @@ class Relaxation:
         before = up * own[0] + down * own[2]
         offset = (up * own[1] + down * own[3]).sum(1)
         if losses is not None:
-            losses[:, columns] = self._lost(position, some, own).detach()
+            losses[:, columns] = self._lost(position, operator, some, own).detach()
         cut = given.multipliers[:, columns] * given.states[:, columns]
         before = before - cut
         offset = offset + cut @ self._thresholds[position]
@@ -176,9 +177,18 @@ class Relaxation:
         stable_offset = (c * low_offset).index_fill(1, index, 0.0).sum(1)
         return whole.index_copy(1, index, before), offset + stable_offset
 
-    def _lost(self, position: int, c: torch.Tensor, own: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """|c| times how far the lines are apart in the middle of the interval."""
-        middle = 0.5 * (self.low[position] + self.high[position])
+    def _lost(
+        self, position: int, operator: Pointwise, c: torch.Tensor, own: tuple[torch.Tensor, ...]
+    ) -> torch.Tensor:
+        """|c| times how far the line in use is from the activation: at the kink for an upper line of ReLU, at the
+        nearer end for a lower one; for other activations how far the two lines are apart in the middle."""
+        import torch
+
+        low, high = self.low[position], self.high[position]
+        if isinstance(operator, Relu):
+            below = torch.minimum(-own[0] * low, (1.0 - own[0]) * high)
+            return c.abs() * torch.where(c < 0, own[3], below)
+        middle = 0.5 * (low + high)
         return c.abs() * ((own[2] - own[0]) * middle + own[3] - own[1]).clamp(min=0.0)
 
     def _lines(self, position: int, operator: Pointwise, given: Parameters) -> tuple[torch.Tensor, ...]:
@@ -207,9 +217,8 @@ class Relaxation:
         upper[:, flat] = np.where(signs < 0, np.minimum(upper[:, flat], inner), upper[:, flat])
         found = lines(operator, lower.reshape(-1, *shape), upper.reshape(-1, *shape))
         parts = found.low_slope, found.low_offset, found.high_slope, found.high_offset
-        return tuple(
-            self.constant(np.broadcast_to(part, (len(signs), *shape)).reshape(len(signs), -1)[:, flat]) for part in parts
-        )
+        whole = (np.broadcast_to(part, (len(signs), *shape)).reshape(len(signs), -1) for part in parts)
+        return tuple(self.constant(part[:, flat]) for part in whole)
 
 
 def threshold(low: Array, high: Array) -> Array:

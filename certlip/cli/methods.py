@@ -10,7 +10,7 @@ from certlip.cli.options import json_option, print_json
 @click.command("methods")
 @json_option
 def command(as_json: bool) -> int:
-    """List the methods, cheapest first, those that only `verify` knows at the end."""
+    """List the methods, cheapest first, and when to use which."""
     from certlip.lipschitz import certifiers
     from certlip.report.console import print_table
     from certlip.verification.plan import LINEAR_METHODS
@@ -18,16 +18,21 @@ def command(as_json: bool) -> int:
     known = list(certifiers().values())
     if as_json:
         entries = [
-            {"name": c.name, "summary": c.summary, "in_auto": c.in_auto, "proof": c.theorem, "norms": ["l2", "linf"]}
+            {
+                "name": c.name,
+                "summary": c.summary,
+                "when": c.when,
+                "in_auto": c.in_auto,
+                "proof": c.theorem,
+                "norms": ["l2", "linf"],
+            }
             for c in known
         ]
-        entries += [
-            {"name": name, "summary": summary, "in_auto": True, "proof": "branches", "norms": ["l2", "linf"]}
-            for name, summary in LINEAR_METHODS.items()
-        ]
+        common = {"in_auto": True, "proof": "branches", "norms": ["l2", "linf"]}
+        entries += [{"name": n, "summary": what, "when": when, **common} for n, (what, when) in LINEAR_METHODS.items()]
         print_json({"schema": 1, "methods": entries})
     else:
-        rows = [(c.name, "yes" if c.in_auto else "no", c.summary) for c in known]
-        rows += [(name, "yes", summary) for name, summary in LINEAR_METHODS.items()]
-        print_table(("method", "in auto", "what it does"), rows)
+        rows = [(c.name, "yes" if c.in_auto else "no", c.summary, c.when) for c in known]
+        rows += [(name, "yes", what, when) for name, (what, when) in LINEAR_METHODS.items()]
+        print_table(("method", "in auto", "what it does", "use it"), rows)
     return 0

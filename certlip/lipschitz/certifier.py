@@ -38,8 +38,10 @@ class Witness:
 class Certifier(ABC):
     """A way to bound |Df| / |Dx| of a graph in normal form. Subclasses with a `name` register themselves.
 
+    summary, when: what it does and when to use it, as `certlip methods` says.
     cost orders the methods, cheapest first; `in_auto` is False for one that another
     method always beats, `is_reference` True for one that runs only when named, to compare with.
+    start_of: the method whose search begins with this one's witness and returns it if it finds nothing better.
     supports: None, or the reason why the graph is out of reach. propose: an untrusted witness, found before `deadline`
     (a `time.monotonic` value) as well as possible. prove: the number, from the witness alone, by the theorem of
     `certlip.proofs` named `theorem` (the method's own name by default); infinite if the witness proves nothing.
@@ -47,10 +49,12 @@ class Certifier(ABC):
 
     name: ClassVar[str] = ""
     summary: ClassVar[str] = ""
+    when: ClassVar[str] = ""
     cost: ClassVar[int] = 0
     in_auto: ClassVar[bool] = True
     is_reference: ClassVar[bool] = False
     theorem: ClassVar[str] = ""
+    start_of: ClassVar[str] = ""
     registry: ClassVar[dict[str, type[Certifier]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -19,8 +19,10 @@ class EclipseFast(Certifier):
 
     name: ClassVar[str] = "eclipse-fast"
     summary: ClassVar[str] = "LipSDP multipliers in closed form, layer by layer: seconds at any depth"
+    when: ClassVar[str] = "for deep networks in a hurry"
     cost: ClassVar[int] = 10
     theorem: ClassVar[str] = "lipsdp"
+    start_of: ClassVar[str] = "lipsdp"
 
     def supports(self, graph: Graph, norm: str) -> str | None:
         return obstacle(graph)
@@ -42,6 +44,7 @@ class EclipseFastTorus(Certifier):
 
     name: ClassVar[str] = "eclipse-fast-torus"
     summary: ClassVar[str] = "the closed form over channels in the frequency domain, for convolutional networks"
+    when: ClassVar[str] = "for large images in a hurry"
     cost: ClassVar[int] = 11
     in_auto: ClassVar[bool] = False  # `lipsdp-torus` starts from it and takes seconds
     theorem: ClassVar[str] = "lipsdp-torus"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,13 +43,22 @@ def methods(choice: str) -> list[Certifier]:
     return [known[choice]]
 
 
-def quick_first(chosen: Iterable[Certifier], graph: Graph, norm: str) -> list[Certifier]:
-    """The methods in their order, but those after all others that spend long before they have any bound."""
+def quick_first(chosen: Sequence[Certifier], graph: Graph, norm: str) -> list[Certifier]:
+    """The methods in their order, but those after all others that spend long before they have any bound.
+
+    Of two long ones that begin alike the one that goes on comes first: where it proves something, no other is needed.
+    """
 
     def is_long(certifier: Certifier) -> bool:
         return certifier.supports(graph, norm) is None and certifier.first_seconds(graph, norm) > _LONG
 
-    return sorted(chosen, key=is_long)
+    late = [certifier for certifier in chosen if is_long(certifier)]
+    return [c for c in chosen if c not in late] + sorted(late, key=lambda certifier: bool(certifier.start_of))
+
+
+def is_needless(certifier: Certifier, known: Iterable[Bound]) -> bool:
+    """True if a method that begins with this one has proved something already."""
+    return any(bound.proved and bound.method == certifier.start_of for bound in known)
 
 
 def bound_output(
@@ -68,8 +77,10 @@ def bound_output(
     if norm not in NORMS:
         raise UsageError(f"unknown norm '{norm}'; choose l2 or linf")
     chosen = select(graph, output)
-    results = []
+    results: list[Bound] = []
     for certifier in quick_first(methods(method), chosen, norm):
+        if is_needless(certifier, results):
+            continue
         progress(f"{certifier.name}: {output}")
         results.append(run(certifier, chosen, output, norm, deadline, patient=method != "auto"))
     return results

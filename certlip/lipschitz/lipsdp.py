@@ -28,6 +28,7 @@ class LipSDP(Certifier):
 
     name: ClassVar[str] = "lipsdp"
     summary: ClassVar[str] = "semidefinite program over all neurons; the engine is chosen by expected time"
+    when: ClassVar[str] = "for the tightest bound"
     cost: ClassVar[int] = 30
     engine: ClassVar[Engine] = "auto"
 
@@ -55,6 +56,7 @@ class InteriorPoint(LipSDP):
 
     name: ClassVar[str] = "lipsdp-interior-point"
     summary: ClassVar[str] = "LipSDP by the structured interior point, for up to about a thousand neurons"
+    when: ClassVar[str] = "to compare the engines"
     cost: ClassVar[int] = 40
     in_auto: ClassVar[bool] = False
     is_reference: ClassVar[bool] = True
@@ -86,6 +88,7 @@ class FirstOrder(LipSDP):
 
     name: ClassVar[str] = "lipsdp-first-order"
     summary: ClassVar[str] = "LipSDP by first-order ascent of its low-rank dual, for up to ten thousand neurons"
+    when: ClassVar[str] = "to compare the engines; with `device`, on a GPU"
     cost: ClassVar[int] = 40
     in_auto: ClassVar[bool] = False
     is_reference: ClassVar[bool] = True
@@ -99,6 +102,7 @@ class ConicLipSDP(LipSDP):
 
     name: ClassVar[str] = "lipsdp-conic"
     summary: ClassVar[str] = "LipSDP through cvxpy with MOSEK or Clarabel, the slow reference for small networks"
+    when: ClassVar[str] = "to compare with a general solver, up to 150 neurons"
     cost: ClassVar[int] = 50
     is_reference: ClassVar[bool] = True
     in_auto: ClassVar[bool] = False  # the same optimum as `lipsdp`, hundreds of times slower

@@ -22,6 +22,7 @@ class Spectral(Certifier):
 
     name: ClassVar[str] = "spectral"
     summary: ClassVar[str] = "product of proved operator norms; any graph, milliseconds, half a minute at 4000 neurons"
+    when: ClassVar[str] = "first, and when seconds count: any graph"
     cost: ClassVar[int] = 1
 
     def first_seconds(self, graph: Graph, norm: str) -> float:
@@ -42,6 +43,7 @@ class Gershgorin(Certifier):
 
     name: ClassVar[str] = "gershgorin"
     summary: ClassVar[str] = "product of diagonal-dominance bounds with the best scaling; any graph, no eigenvalues"
+    when: ClassVar[str] = "for layers that diagonal dominance makes 1-Lipschitz"
     cost: ClassVar[int] = 2
     in_auto: ClassVar[bool] = False  # each factor is at least the operator norm that `spectral` proves
 

@@ -17,6 +17,7 @@ class TorusLipSDP(Certifier):
 
     name: ClassVar[str] = "lipsdp-torus"
     summary: ClassVar[str] = "semidefinite program over channels in the frequency domain, for convolutional networks"
+    when: ClassVar[str] = "for images with too many neurons for lipsdp"
     cost: ClassVar[int] = 20
 
     tolerance: float = 2e-6

@@ -87,7 +87,7 @@ def _property_items(record: Certificate, where: str) -> tuple[Item, ...]:
     else:
         sentence = f"The network does NOT have the property: the counterexample is unsafe{where}."
     meaning = "unsafe: input and outputs satisfy all assertions of the file together (VNN-COMP: sat)"
-    return Item(sentence), Item(meaning, "meaning"), Item(record.statement["property"], "sha256 of the file")
+    return Item(sentence), Item(meaning, "meaning"), Item(record.statement["property"], "file's sha256")
 
 
 def output_words(output: Mapping[str, Any]) -> str:

@@ -140,6 +140,8 @@ def _maker(record: Certificate) -> str:
 def _status(finding: Finding | None, record: Certificate) -> str:
     if finding is None:
         level = "deployed" if record.is_deployed else "float, or exact with --exact"
+        if record.witness.get("method") == "branches" and not record.is_deployed:
+            level = "float"
         return (
             "READ ONLY. The record is well-formed and its digest fits, but nothing was proved just now: this page "
             f"repeats what it says. If a check accepts it, it has the level {level}; --check does that here."

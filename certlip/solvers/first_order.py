@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,9 +20,13 @@ from certlip.solvers.low_rank import Multipliers
 from certlip.solvers.network import Network, Tensor
 from certlip.solvers.problem import Status
 from certlip.solvers.sweep import Infeasible, Sweep
+from certlip.solvers.transposed import backwards
 
-_SHARES = np.logspace(-9, 0, 19)
+_SHARES = np.logspace(-9, 0, 10)
 """How much of the closed form is mixed in, until K is positive definite in floating point."""
+
+_FIRST_PLACE = 7
+"""Where the first look begins among them: it mostly ends between a hundredth and a tenth."""
 
 _UNUSED = 1e-9
 """The share of the closed form that a neuron gets which no signal leaves: its best multiplier is zero."""
@@ -32,11 +37,9 @@ _CONSTANT = 1e-200
 _FIRST_LOOK, _CLIMB = 0.05, 4.0
 """The gap is looked at after the climb took four times as long as looking did the last time (at first, 50 ms)."""
 
-_FUTILE = 1500
-"""Steps without the gap halving after which the search gives up: the optimum may be met to many digits by then."""
-
-_MANY = 3000
-"""From this number of neurons a factorisation is dear: every third share is tried."""
+_FUTILE, _SLOW, _CLOSE = 1500, 300, 1e-4
+"""Steps without the gap halving after which the search gives up; those after which it does once the gap is small: in
+chains of 64 layers the digits beyond would take most of the time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,11 +73,20 @@ class Search:
         self._steps = 0
         self._resume: tuple[tuple[Tensor, ...], ...] = ()
         self._unit: Tensor | None = None
+        self._places = [_FIRST_PLACE] * len(self._stages)
         self._signals: tuple[tuple[Array, ...], ...] = ()
 
     def closed_form(self) -> Witnesses:
         """Multipliers without a search (ECLipsE-Fast on any graph), all metrics being constant."""
-        self._offer([self._tensor(np.ones(len(form.metric_count))) for form in self._stages], None)
+        self._offer([self._ones(form) for form in self._stages], None)
+        return self._result("solved")
+
+    def closed_form_backwards(self) -> Witnesses:
+        """Those of the transposed network, where they prove less; for one dense stage, `closed_form` coming first."""
+        with suppress(Infeasible):
+            metric = self._ones(self._stages[0])
+            group = self._tensor(backwards(self._stages[0], self._device))
+            self._keep([metric], [group], [self._scale(0, [metric], group)])
         return self._result("solved")
 
     def interior(self) -> Witnesses:
@@ -111,7 +123,7 @@ class Search:
                 return self._result("deadline")
             if self._gap() < 0.5 * landmark:
                 landmark, landmark_steps = self._gap(), self._steps
-            if self._steps - landmark_steps > _FUTILE:
+            if self._steps - landmark_steps > (_SLOW if self._gap() < _CLOSE else _FUTILE):
                 return self._result("stalled")
             if ascent.settled and not ascent.refine(self._gap()):
                 return self._result("stalled")
@@ -134,27 +146,43 @@ class Search:
                 group = self._mixed(position, metrics, groups[position], *group)
             found.append(group[0])
             scales.append(group[1])
-        factor = float(np.prod(scales))
-        objective = factor * self._cost(metrics[0])
+        self._keep(metrics, found, scales)
+
+    def _keep(self, metrics: list[Tensor], groups: list[Tensor], scales: list[float]) -> None:
+        objective = float(np.prod(scales)) * self._cost(metrics[0])
         if self._best is None or objective < self._best[0]:
-            self._best = objective, metrics, found, scales
+            self._best = objective, metrics, groups, scales
 
     def _mixed(
         self, position: int, metrics: list[Tensor], group: Tensor, inner: Tensor, scale: float
     ) -> tuple[Tensor, float]:
+        """The mixture with the closed form that proves least.
+
+        K is affine in the share and an inverse is operator convex, so the scale is convex in the share, infinite up to
+        where K becomes definite: going downhill from the share that was best at the last look finds the least.
+        """
         known = torch.where(torch.isfinite(group), torch.maximum(group, _UNUSED * inner), inner)
-        best = inner, scale
-        many = sum(self._stages[position].sizes) > _MANY
-        for share in _SHARES[:: 3 if many else 1]:
-            candidate = (1.0 - share) * known + share * inner
-            try:
-                scale = self._scale(position, metrics, candidate)
-            except Infeasible:
-                continue
-            if scale >= best[1]:
-                break
-            best = candidate, scale
-        return best
+        last = len(_SHARES) - 1
+        scales = {last: scale}
+
+        def mixture(place: int) -> Tensor:
+            return (1.0 - _SHARES[place]) * known + _SHARES[place] * inner
+
+        def scale_at(place: int) -> float:
+            if place not in scales:
+                try:
+                    scales[place] = self._scale(position, metrics, mixture(place))
+                except Infeasible:
+                    scales[place] = float("inf")
+            return scales[place]
+
+        place = self._places[position]
+        while place < last and scale_at(place + 1) <= scale_at(place):
+            place += 1
+        while place > 0 and scale_at(place - 1) < scale_at(place):
+            place -= 1
+        self._places[position] = place
+        return mixture(place), scale_at(place)
 
     def _inner(self, position: int, metrics: list[Tensor]) -> Tensor:
         if position or self._norm != "l2":
@@ -170,6 +198,9 @@ class Search:
 
     def _rows(self, position: int, metrics: list[Tensor]) -> Tensor:
         return metrics[position][torch.as_tensor(self._stages[position].metric_index)]
+
+    def _ones(self, form: Form) -> Tensor:
+        return self._tensor(np.ones(len(form.metric_count)))
 
     def _tensor(self, array: Array) -> Tensor:
         return torch.as_tensor(array, dtype=torch.float64, device=self._device)

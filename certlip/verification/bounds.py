@@ -13,7 +13,7 @@ import numpy as np
 from certlip.graph import Graph
 from certlip.lipschitz.bound import Bound
 from certlip.lipschitz.certifier import Certifier, Witness
-from certlip.lipschitz.engine import best, methods, prove, quick_first, run
+from certlip.lipschitz.engine import best, is_needless, methods, prove, quick_first, run
 from certlip.lipschitz.lipsdp import LipSDP
 from certlip.lipschitz.shared import SharedMultipliers
 from certlip.proofs.neuron_form import neuron_form
@@ -77,6 +77,9 @@ class BoundTable:
         yield self.best(output)
         for certifier in quick_first(self._methods, self._select(output), self.norm):
             if (output, certifier.name) in self._finished:
+                continue
+            if is_needless(certifier, table.values()):
+                self._finished.add((output, certifier.name))
                 continue
             if deadline is not None and time.monotonic() >= deadline:
                 return

@@ -98,12 +98,12 @@ class _Search:
         if bounds:
             self._say("linear bounds")
             for number, query in enumerate(self._queries):
-                proved[number] = refute_at_once(query, number)
+                proved[number] = refute_at_once(query, number, deadline=self._deadline)
                 self._visited += 1
             if all(outcome.is_proof for outcome in proved.values()):
                 return self._certified(proved, "crown")
         if self._method == "crown":
-            return self._open(Status.UNKNOWN)
+            return self._open(Status.TIMEOUT if self._late() else Status.UNKNOWN)
         if not bounds:
             found = self._attack(THOROUGH, self._deadline)
             return self._verdict() if found else self._open(Status.TIMEOUT if self._late() else Status.UNKNOWN)

@@ -8,10 +8,16 @@ from certlip.errors import UsageError
 from certlip.lipschitz.certifier import certifiers
 
 LINEAR_METHODS = {
-    "crown": "verify only: linear bounds on the sample's own ball, by a few passes backwards: milliseconds",
-    "branch": "verify only: linear bounds, then distinctions of cases until the deadline",
+    "crown": (
+        "verify only: linear bounds on the sample's own ball, by a few passes backwards: milliseconds",
+        "for an answer at once at a given radius",
+    ),
+    "branch": (
+        "verify only: linear bounds, then distinctions of cases until the deadline",
+        "for verdicts at a given radius without Lipschitz bounds",
+    ),
 }
-"""Methods that decide samples without any Lipschitz bound, and what they do."""
+"""Methods that decide samples without any Lipschitz bound: what they do, and when to use them."""
 
 
 @dataclass(frozen=True)

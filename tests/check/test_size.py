@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 import certlip
+from certlip.runs import verify_property
 from tests.check.reached_code import ROOT, code_lines
 
 ZOO = ROOT.parent / "models_zoo"
 
 KERNEL = ("rigor", "check", "certificate", "proofs", "regular_files.py")
 LOWERING = ("graph", "ops", "onnx_reader", "passes", "properties")
-WHOLE = 8200
+WHOLE = 9200
 """Lines of code of all these rooms, which only changes that say so here may exceed."""
 
 
@@ -29,6 +30,11 @@ def verdicts(folder: Path, stem: str, method: str) -> None:
     certlip.verify(ZOO / f"{stem}.onnx", "0.1", method=method, limit=3, certificates=folder, level="deployed")
 
 
+def on_a_property(folder: Path, stem: str, method: str) -> None:
+    property = ROOT.parent / "specs" / "vnnlib" / f"{stem}.vnnlib"
+    verify_property(ZOO / f"{stem}.onnx", property, method=method, certificates=folder)
+
+
 @pytest.mark.parametrize(
     ("make", "stem", "method", "arithmetic", "kernel", "lowering"),
     [
@@ -37,6 +43,7 @@ def verdicts(folder: Path, stem: str, method: str) -> None:
         (bound, "digits_mlp", "lipsdp", "float", 1000, 700),
         (bound, "digits_mlp", "lipsdp", "exact", 1300, 700),
         (bound, "mnist_conv", "lipsdp-torus", "float", 1450, 950),
+        (on_a_property, "digits_mlp", "crown", "float", 1050, 1000),
     ],
 )
 def test_what_one_check_enters(make, stem, method, arithmetic, kernel, lowering, tmp_path):

@@ -11,7 +11,7 @@ from random_graphs import steepest_secant
 
 from certlip.errors import UsageError
 from certlip.graph import Graph, Node
-from certlip.lipschitz import LipSDP, Spectral, best, bound_output, certifiers
+from certlip.lipschitz import EclipseFast, LipSDP, Spectral, best, bound_output, certifiers
 from certlip.lipschitz.certifier import Certifier, Witness
 from certlip.lipschitz.engine import methods, run
 from certlip.lipschitz.shared import SharedMultipliers
@@ -19,6 +19,7 @@ from certlip.ops import Dense, MaxPool, Relu
 from certlip.proofs import LIPSCHITZ_PROOFS
 from certlip.proofs.neuron_form import neuron_form
 from certlip.properties import Output, select
+from certlip.verification.bounds import BoundTable
 
 ALL = Output("all")
 
@@ -73,6 +74,18 @@ def test_the_best_bound_is_the_smallest_proved(norm):
     assert chosen.value == min(bound.value for bound in bounds if bound.proved)
     assert best([bound for bound in bounds if not bound.proved]) is None
     assert "proved by" in repr(chosen)
+
+
+def test_where_the_closed_form_is_long_the_search_that_begins_with_it_stands_for_both(monkeypatch):
+    ran = lambda: [bound.method for bound in bound_output(network(), ALL)]  # noqa: E731
+    assert ran() == ["spectral", "eclipse-fast", "lipsdp-torus", "lipsdp"]
+    for method in (EclipseFast, LipSDP):
+        monkeypatch.setattr(method, "first_seconds", lambda self, graph, norm: 11.0)
+    assert ran() == ["spectral", "lipsdp-torus", "lipsdp"]
+    table = BoundTable(network(), "l2", "auto")
+    assert list(table.refine(ALL, None))[-1].method == "lipsdp" and table.is_complete(ALL)
+    monkeypatch.setattr(LipSDP, "propose", Fails(ValueError("no")).propose)
+    assert ran() == ["spectral", "lipsdp-torus", "lipsdp", "eclipse-fast"]
 
 
 def test_an_unsupported_graph_is_reported_not_bounded():

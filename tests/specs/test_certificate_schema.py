@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
+from property_files import property_text
 
 from certlip.certificate import Certificate
 from certlip.cli.main import code_of
@@ -16,7 +17,7 @@ from certlip.errors import CertificateRejected
 ROOT = Path(__file__).parents[2]
 ZOO = ROOT / "models_zoo"
 VALIDATOR = Draft202012Validator(json.loads((ROOT / "specs" / "certificate.schema.json").read_text()))
-KINDS = ("lipschitz", "robustness", "radius", "tolerance", "falsification")
+KINDS = ("lipschitz", "robustness", "radius", "tolerance", "falsification", "property", "violation")
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,11 @@ def records(tmp_path_factory) -> list[dict]:
         ("radius", "breast_cancer.onnx", "--limit", "2"),
         ("radius", "breast_cancer.onnx", "--limit", "2", "--level", "deployed", "--norm", "linf"),
     )
+    (folder / "violated.vnnlib").write_text(property_text([("0.0", "1.0")] * 64, "(<= Y_0 1000.0)", 10))
+    runs += (
+        ("verify", "digits_mlp.onnx", "--property", str(ROOT / "specs" / "vnnlib" / "digits_mlp.vnnlib")),
+        ("verify", "digits_mlp.onnx", "--property", str(folder / "violated.vnnlib")),
+    )
     for number, (command, model, *options) in enumerate(runs):
         code_of([command, str(ZOO / model), *options, "--certificates", str(folder / str(number))])
     return [json.loads(path.read_text()) for path in sorted(folder.glob("*/*.json"))]
@@ -47,7 +53,8 @@ def of_kind(records, kind: str) -> dict:
 def test_real_certificates_are_valid(records):
     assert {record["statement"]["kind"] for record in records} == set(KINDS)
     semantics = {(record["statement"]["kind"], record["semantics"]["arithmetic"]) for record in records}
-    assert semantics == {("lipschitz", "real"), ("tolerance", "real"), ("radius", "real")} | {
+    real = {(kind, "real") for kind in ("lipschitz", "tolerance", "radius", "property", "violation")}
+    assert semantics == real | {
         (kind, "binary32") for kind in ("robustness", "radius", "tolerance", "falsification")
     }
     for record in records:
@@ -74,7 +81,8 @@ def test_unknown_and_missing_fields_are_refused(records, kind, part):
     assert not VALIDATOR.is_valid(record) and refused_by_the_decoder(record)
     record = of_kind(records, kind)
     place = record if part is None else record[part]
-    for key in set(place) - {"set"} if kind == "lipschitz" else set(place):  # which is optional
+    optional = {"set"} if kind == "lipschitz" else set()
+    for key in set(place) - optional:
         value = place.pop(key)
         assert not VALIDATOR.is_valid(record), key
         if key != "digest":  # it is recomputed here
@@ -115,6 +123,15 @@ def test_unknown_and_missing_fields_are_refused(records, kind, part):
         ("robustness", ("witness", "bounds"), []),
         ("tolerance", ("statement", "tolerance"), "0.2"),
         ("falsification", ("statement", "counterexample"), None),
+        ("robustness", ("witness",), {"method": "branches"}),
+        ("robustness", ("witness",), {"arrays": {}}),
+        ("robustness", ("witness",), {"method": "branches", "arrays": {}, "bounds": {}}),
+        ("tolerance", ("witness",), {"method": "lipsdp", "arrays": {}}),
+        ("property", ("witness", "method"), "lipsdp"),
+        ("property", ("witness", "arrays"), {"nodes": "nodes.npy"}),
+        ("property", ("statement", "property"), "digits.vnnlib"),
+        ("violation", ("statement", "counterexample"), None),
+        ("violation", ("witness",), {"method": "branches", "arrays": {}}),
         ("falsification", ("assumptions",), "none"),
         ("falsification", ("assumptions",), [1]),
     ],
@@ -133,6 +150,15 @@ def test_a_falsification_is_of_a_label_or_of_a_tolerance(records):
     record = of_kind(records, "falsification")
     record["statement"] |= {"label": 1, "tolerance": "1/10"}
     assert not VALIDATOR.is_valid(record) and refused_by_the_decoder(record)
+
+
+def test_a_tolerance_without_a_center_has_bounds(records):
+    record = next(r for r in records if r["statement"]["kind"] == "tolerance" and "center" not in r["statement"]["set"])
+    record = copy.deepcopy(record)
+    record["witness"] = {"method": "branches", "arrays": {}}
+    assert not VALIDATOR.is_valid(record) and refused_by_the_decoder(record)
+    record["statement"]["set"]["center"] = "0" * 64
+    assert VALIDATOR.is_valid(record) and not refused_by_the_decoder(record)
 
 
 def test_a_witness_of_another_kind_is_refused(records):

@@ -9,7 +9,8 @@ from those at v to those at z has an error, and it is charged to the values them
 
     |<fl(W'c) - W'c, z>|  <=  gamma sum_i |c_i| (|W| m)_i.
 
-So one vector for each value, `charge`, times |c| bounds all rounding errors: a proof costs hardly more than an estimate.
+So one vector for each value, `charges`, times |c| bounds all rounding errors: a proof costs hardly more than an
+estimate.
 
 *Cuts.* Where a leaf of a case distinction has sigma (v_j - threshold) >= 0, beta sigma (v_j - threshold) may be
 subtracted from the function for any beta >= 0: the minimum over the leaf does not grow (Wang et al. 2021).
@@ -78,7 +79,8 @@ def lower_bounds(
         if cells is None and frame.cells > 1:
             some = np.arange(start, min(start + limit, len(coefficients)))
         parts.append(_lower_bounds(frame, value, coefficients[rows], some, {}, None))
-    return LinearBound(*(np.concatenate([getattr(part, key) for part in parts]) for key in ("slopes", "offset", "least")))
+    joined = (np.concatenate([getattr(part, key) for part in parts]) for key in ("slopes", "offset", "least"))
+    return LinearBound(*joined)
 
 
 @np.errstate(invalid="ignore", over="ignore")

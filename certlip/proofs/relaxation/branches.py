@@ -139,7 +139,7 @@ def least_of(
         cells_of_rows = None
     else:
         cells_of_rows = cells
-    c = weights.reshape(-1, *frame.graph.output_shape)
+    c = weights.reshape(len(weights), *frame.graph.output_shape)
     cuts = _cuts(paths, multipliers)
     least = lower_bounds(frame, len(frame.graph.nodes), c, cells_of_rows, cuts).least
     return np.where(empty, np.inf, least)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,20 +23,29 @@ def cells_of(
     high: Array | None = None,
     slopes: Mapping[int, tuple[Array, Array]] | None = None,
     keep_slopes: bool = False,
+    tick: Callable[[], None] = lambda: None,
 ) -> Frame:
-    """The frame of boxes (cells, *input shape) inside the domain, or of the domain itself. slopes: see `frame_of`."""
+    """The frame of boxes (cells, *input shape) inside the domain, or of the domain itself. slopes: see `frame_of`;
+    tick: called now and then, and may raise to end it."""
     low = domain.low[None] if low is None else low
     high = domain.high[None] if high is None else high
-    return frame_of(graph, low, high, domain.center, domain.radius, refined, slopes, keep_slopes)
+
+    def refine(frame: Frame, value: int, wanted: NDArray[np.bool_]) -> tuple[Array, Array]:
+        return refined(frame, value, wanted, tick)
+
+    return frame_of(graph, low, high, domain.center, domain.radius, refine, slopes, keep_slopes)
 
 
-def refined(frame: Frame, value: int, wanted: NDArray[np.bool_]) -> tuple[Array, Array]:
+def refined(
+    frame: Frame, value: int, wanted: NDArray[np.bool_], tick: Callable[[], None] = lambda: None
+) -> tuple[Array, Array]:
     """Bounds on the wanted entries of a value by two backward passes, infinite for the others."""
     cells, entries = np.nonzero(wanted.reshape(len(wanted), -1))
     size = wanted[0].size
     low, high = np.full((len(wanted), size), -np.inf), np.full((len(wanted), size), np.inf)
     step = max(1, _ENTRIES // size)
     for start in range(0, len(cells), step):
+        tick()
         some, here = cells[start : start + step], entries[start : start + step]
         for sign, ends in ((1.0, low), (-1.0, high)):
             rows = np.zeros((len(some), size))

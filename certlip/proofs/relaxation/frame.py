@@ -22,8 +22,8 @@ from certlip.rigor.rounding import REAL, TINY, UNIT, Array, gamma, inflate
 class Frame:
     """By value of the graph (0: its input): low, high and charges, arrays (cells or 1, *shape). By position of each
     pointwise node: lines. center, radius: of the ball, None without one. `charges` and `underflow` are explained in
-    `backward`; sizes: how many terms a sum over the value has. slopes, for searches that ask: how steep the bounds on some
-    entries of a value are in each entry of the input, (cells, entries, inputs) by value.
+    `backward`; sizes: how many terms a sum over the value has. slopes, for searches that ask: how steep the bounds on
+    some entries of a value are in each entry of the input, (cells, entries, inputs) by value.
     """
 
     graph: Graph
