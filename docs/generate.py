@@ -124,6 +124,7 @@ def default_of(option: click.Option) -> str:
 
 def method_table() -> str:
     from certlip.lipschitz import certifiers
+    from certlip.verification.plan import LINEAR_METHODS
 
     own = [c for c in certifiers().values() if type(c).__module__.startswith("certlip.")]  # not those of plug-ins
     rows = [
@@ -136,6 +137,8 @@ def method_table() -> str:
         )
         for c in own
     ]
+    linear = LINEAR_METHODS.items()
+    rows += [(code(name), "auto and all", code("branches"), what, when) for name, (what, when) in linear]
     return table(("method", "runs with", "theorem", "what it is", "use it"), rows)
 
 

@@ -156,11 +156,11 @@ def _prove(
             raise CertificateRejected(f"the array '{name[:40]}' is unknown to this checker")
         if sum(array.size for array in arrays.values()) > MAX_NUMBERS:
             raise CertificateRejected(f"the witness holds more than {MAX_NUMBERS} numbers")
-    lost = None if slacks is None else [_lost(query, slack) for query, slack in zip(queries, slacks, strict=True)]
-    prove(queries, arrays, lost)
+    lowered = None if slacks is None else [lost(query, slack) for query, slack in zip(queries, slacks, strict=True)]
+    prove(queries, arrays, lowered)
 
 
-def _lost(query: Query, slack: Sequence[Fraction]) -> Array:
+def lost(query: Query, slack: Sequence[Fraction]) -> Array:
     """Bounds on |computed - exact| of the left sides of all constraints, inputs taken as they are."""
     sums = (sum((abs(factor) * slack[j] for j, factor in row.outputs), Fraction(0)) for row in query.rows)
     bounds = np.array([float_up(each) for each in sums])

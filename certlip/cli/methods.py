@@ -1,4 +1,4 @@
-"""`certlip methods`: the certifiers."""
+"""`certlip methods`: the certifiers of Lipschitz bounds, and the methods that decide samples without one."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ def command(as_json: bool) -> int:
     """List the methods, cheapest first, and when to use which."""
     from certlip.lipschitz import certifiers
     from certlip.report.console import print_table
+    from certlip.verification.plan import LINEAR_METHODS
 
     known = list(certifiers().values())
     if as_json:
@@ -27,10 +28,11 @@ def command(as_json: bool) -> int:
             }
             for c in known
         ]
+        common = {"in_auto": True, "proof": "branches", "norms": ["l2", "linf"]}
+        entries += [{"name": n, "summary": what, "when": when, **common} for n, (what, when) in LINEAR_METHODS.items()]
         print_json({"schema": 1, "methods": entries})
     else:
-        print_table(
-            ("method", "in auto", "what it does", "use it"),
-            [(c.name, "yes" if c.in_auto else "no", c.summary, c.when) for c in known],
-        )
+        rows = [(c.name, "yes" if c.in_auto else "no", c.summary, c.when) for c in known]
+        rows += [(name, "yes", what, when) for name, (what, when) in LINEAR_METHODS.items()]
+        print_table(("method", "in auto", "what it does", "use it"), rows)
     return 0

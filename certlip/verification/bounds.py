@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -25,19 +25,32 @@ _QUICK_SECONDS = 0.5  # ... and where it takes more than this, no digits beyond 
 _SHOWN_GAP = 1e-4  # ... the relative gap that a radius shows: they take half of the time
 
 
-class BoundTable:
-    """Bounds by output, refined method by method. `graph` is the raw graph of the imported model."""
+Admitted = Callable[[Certifier, float], bool]
+"""Whether a method that is expected to take so many seconds may run."""
 
-    def __init__(self, graph: Graph, norm: str, method: str, progress: Callable[[str], None] = lambda message: None):
+
+def every(certifier: Certifier, seconds: float) -> bool:
+    """No method has to wait."""
+    return True
+
+
+class BoundTable:
+    """Bounds by output, refined method by method; none without a method. `graph` is the raw graph of the imported
+    model."""
+
+    def __init__(
+        self, graph: Graph, norm: str, method: str | None, progress: Callable[[str], None] = lambda message: None
+    ):
         self.norm = norm
         self._graph, self._progress = graph, progress
-        self._methods = methods(method)
+        self._methods = [] if method is None else methods(method)
         self._patient = method != "auto"
         self._selected: dict[Output, Graph] = {}
         self._bounds: dict[Output, dict[str, Bound]] = {}
         self._finished: set[tuple[Output, str]] = set()
         self._shared: SharedMultipliers | None = None
         self._near: dict[str, Any] = {}
+        self._took: dict[str, float] = {}  # by method: seconds of its last run
 
     @property
     def has_local(self) -> bool:
@@ -52,10 +65,13 @@ class BoundTable:
         """Every bound tried, proved or not."""
         return [bound for table in self._bounds.values() for bound in table.values()]
 
-    def refine(self, output: Output, deadline: float | None) -> Iterator[Bound | None]:
+    def refine(
+        self, output: Output, deadline: float | None, admitted: Admitted = every
+    ) -> Iterator[Bound | None]:
         """Run the methods not yet tried on this output, cheapest first, yielding the best bound after each.
 
-        Stops without trying more once the deadline has passed; `is_complete` tells.
+        Leaves out those that are not admitted. Stops without trying more once the deadline has passed; `is_complete`
+        tells.
         """
         table = self._bounds.setdefault(output, {})
         yield self.best(output)
@@ -67,8 +83,12 @@ class BoundTable:
                 continue
             if deadline is not None and time.monotonic() >= deadline:
                 return
+            if not admitted(certifier, self._expected(certifier, output)):
+                continue
             self._progress(f"{certifier.name}: {output}")
+            began = time.monotonic()
             bound = self._run(certifier, output, deadline)
+            self._took[certifier.name] = time.monotonic() - began
             if not _cut_short(bound):
                 self._finished.add((output, certifier.name))
             known = table.get(certifier.name)
@@ -79,6 +99,18 @@ class BoundTable:
     def is_complete(self, output: Output) -> bool:
         """True where every method has had its say without being cut short by a deadline."""
         return all((output, certifier.name) in self._finished for certifier in self._methods)
+
+    def program_seconds(self, outputs: Sequence[Output]) -> float:
+        """Expected time of the semidefinite program over all neurons, once for each of these outputs."""
+        programs = [c for c in self._methods if isinstance(c, LipSDP) and not c.is_reference]
+        return sum(self._expected(certifier, outputs[0]) for certifier in programs[:1]) * len(outputs)
+
+    def _expected(self, certifier: Certifier, output: Output) -> float:
+        """Seconds for this output: as many as for the last one, the method's own guess before the first."""
+        if certifier.name in self._took:
+            return self._took[certifier.name]
+        graph = self._select(output)
+        return certifier.seconds(graph, self.norm) if certifier.supports(graph, self.norm) is None else 0.0
 
     def _run(self, certifier: Certifier, output: Output, deadline: float | None) -> Bound:
         graph = self._select(output)

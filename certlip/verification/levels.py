@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
-from math import inf
+from math import inf, nan
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from certlip.proofs.ranges import Region
 from certlip.properties.outputs import ALL, margins_graph, select
 from certlip.rigor.rounding import Array, Precision, down
 from certlip.verification.model_file import opened
+from certlip.verification.sample_query import SampleQueries
 from certlip.verification.verdicts import Grade, Question, SampleResult, Status
 
 _NOT_PROVED, _ESTIMATE, _FLOAT = Grade(), Grade("estimate"), Grade("float")
@@ -40,8 +41,8 @@ class _Contest:
 class Grader:
     """Grades the verdicts of one model on one question."""
 
-    def __init__(self, model: Model, question: Question):
-        self._model, self._question = model, question
+    def __init__(self, model: Model, question: Question, queries: SampleQueries):
+        self._model, self._question, self._queries = model, question, queries
 
     def graded(self, result: SampleResult, x: Array) -> SampleResult:
         """The result with the level of its proof; one whose proof does not reach the level asked for is undecided.
@@ -107,8 +108,13 @@ class Grader:
         return margins_graph(graph) if self._question.tolerance is None else select(graph, ALL)
 
     def certified(self, result: SampleResult, x: Array) -> Grade:
-        """The grade of a certified sample: "deployed" if every margin exceeds L eps and the slack."""
-        slack = self._slack(x, self._question.eps)
+        """The grade of a certified sample: "deployed" if every margin exceeds L eps and the slack, or if what its trees
+        bound does. Where executions were asked for, the trees were found for them."""
+        slack = self.slack(x, self._question.eps)
+        if result.trees:
+            asked = self._question.level == "deployed"
+            deployed = slack is not None and (asked or self._queries.holds(x, result.label, result.trees, slack))
+            return self._grade(slack, []) if slack is not None and deployed else _FLOAT
         entries = None if slack is None else self._contests(result, x, slack)
         if slack is None or not entries or not self._hold(entries, self._question.eps):
             return _FLOAT
@@ -126,7 +132,7 @@ class Grader:
         the result and the sample matter, so every command finds the same radius.
         """
         outer = _reach(self._real_contests(result, x), result)
-        slack = self._slack(x, outer) if outer is not None and outer > 0 else None
+        slack = self.slack(x, outer) if outer is not None and outer > 0 else None
         entries = None if slack is None else self._contests(result, x, slack)
         if slack is None or not entries:
             return 0.0, _NOT_PROVED
@@ -160,7 +166,7 @@ class Grader:
 
     def reduced(self, margins: Array, x: Array, label: int) -> Array:
         """Margins less what executions may lose of each on the ball; all -inf where nothing is known about them."""
-        slack = self._slack(x, self._question.eps)
+        slack = self.slack(x, self._question.eps)
         if slack is None:
             return np.full_like(margins, -np.inf)
         lost = slack if len(slack) == 1 else [slack[label] + each for each in slack]
@@ -168,7 +174,7 @@ class Grader:
             [_at_most(Fraction(m) - s) if -inf < m < inf else m for m, s in zip(margins.tolist(), lost, strict=True)]
         )
 
-    def _slack(self, x: Array, eps: Fraction) -> list[Fraction] | None:
+    def slack(self, x: Array, eps: Fraction) -> list[Fraction] | None:
         """How far executions on the ball may be from the exact network, None where nothing is known."""
         graph, norm = self._model.graph, self._question.norm
         if self._class is None:
@@ -202,7 +208,7 @@ class Grader:
         return all(keeps(entry.margin, entry.bound, eps, entry.lost) for entry in entries)
 
     def _grade(self, slack: list[Fraction], entries: list[_Contest]) -> Grade:
-        share = max((float(entry.lost / entry.margin) for entry in entries if entry.margin > 0), default=0.0)
+        share = max((float(entry.lost / entry.margin) for entry in entries if entry.margin > 0), default=nan)
         return Grade("deployed", self._semantics, tuple(map(float, slack)), share)
 
 

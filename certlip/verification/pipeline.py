@@ -1,38 +1,44 @@
-"""The verdict on each sample: margins over bounds, an attack where they do not suffice, finer bounds, bounds on the
-sample's own ball, in this order."""
+"""The verdict on each sample: stages in the order of their expected cost, until one of them decides.
+
+ 1. Lipschitz bounds that samples share and that need no program.
+ 2. Linear bounds on the sample's own set, and a short attack; the one that took less time on the last sample first.
+ 3. Programs that take no longer than a few cases: Lipschitz bounds for all inputs, then on the sample's ball.
+ 4. An attack in torch, then distinctions of cases until the deadline.
+ 5. What is left: programs that take longer.
+
+A method that names one kind of bound leaves out the others.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from fractions import Fraction
-from functools import cached_property
 
-import numpy as np
-
-from certlip.check import theorems
-from certlip.errors import CertificateRejected, UsageError
+from certlip.errors import UsageError
 from certlip.importers import Model
-from certlip.lipschitz.bound import Bound
-from certlip.proofs.counterexample import is_within
-from certlip.proofs.margin import output_balls
-from certlip.properties import Output
 from certlip.properties.outputs import ALL, margins_graph, select
-from certlip.rigor.rounding import Array, down
-from certlip.verification.attack import attack_label, attack_tolerance, representable
+from certlip.rigor.rounding import Array
+from certlip.verification.attack_stage import Attacks
 from certlip.verification.bounds import BoundTable
 from certlip.verification.dataset import Dataset, require_classes
+from certlip.verification.falsify import QUICK
 from certlip.verification.levels import Grader
-from certlip.verification.local import bounds_on_ball, radius_within
-from certlip.verification.margins import certified_radius, is_certified, label_margins
-from certlip.verification.model_file import input_type
-from certlip.verification.replay import runner, shows_other_label
+from certlip.verification.linear_stage import LinearBounds
+from certlip.verification.lipschitz_stage import LipschitzBounds
+from certlip.verification.plan import Plan
+from certlip.verification.sample import Rival, Sample, open_sample
+from certlip.verification.sample_query import SampleQueries
 from certlip.verification.verdicts import Question, SampleResult, Status
+
+Stage = Callable[[Sample], SampleResult | None]
+"""The verdict, or None where others may find it."""
+
+_ATTACK = 0.1  # seconds that the short attack is expected to take before its first run
 
 
 class Verifier:
-    """Decides samples of one model for one question; bounds are shared between samples."""
+    """Decides samples of one model for one question; bounds for all inputs are shared between samples."""
 
     def __init__(
         self,
@@ -42,20 +48,17 @@ class Verifier:
         progress: Callable[[str], None] = lambda message: None,
         seed: int = 0,
     ):
-        self.model, self.question, self._seed = model, question, seed
-        self.table = BoundTable(model.graph, question.norm, method, progress)
+        self.model, self.question, self._say = model, question, progress
+        self._name = method
+        self._plan = Plan.of(method)
+        self.table = BoundTable(model.graph, question.norm, self._plan.lipschitz, progress)
         self.is_classifier = question.tolerance is None
         self.scores = margins_graph(model.graph) if self.is_classifier else select(model.graph, ALL)
-        self._grader = Grader(model, question)
-
-    @cached_property
-    def _run(self) -> Callable[[Array], Array]:
-        return runner(self.model)
-
-    def rivals(self, label: int) -> list[tuple[int, Output]]:
-        """Entry of the margins and the output whose Lipschitz bound goes with it."""
-        size = self.scores.output_size
-        return [(0 if size == 1 else k, output) for k, output in theorems.rivals(size, label)]
+        queries = SampleQueries(model, question)
+        self._grader = Grader(model, question, queries)
+        self._lipschitz = LipschitzBounds(model.graph, question, self.table)
+        self._attacks = Attacks(model, question, self.scores, seed)
+        self._linear = LinearBounds(question, queries, self._grader.slack, self._attacks)
 
     def decide(self, index: int, x: Array, target, deadline: float | None) -> SampleResult:
         """The verdict on one sample, x of the model's input shape."""
@@ -65,107 +68,46 @@ class Verifier:
             blank = self._resolve(blank, margins, rivals, x, deadline)
         return replace(self._grader.graded(blank, x), seconds=time.monotonic() - began)
 
-    def _open(self, index: int, x: Array, target) -> tuple[SampleResult, Array, list[tuple[int, Output]]]:
-        """The result of a sample before any bound, its margins, and which bound each margin is held against: none for
-        a misclassified sample, and for one whose outputs overflow or tie, about which nothing can be said."""
-        tolerance = self.question.tolerance
-        if tolerance is not None:
-            value = self.scores(x[None]).reshape(-1).tolist()
-            predicted = value[0] if len(value) == 1 else value
-            margin = down(float(tolerance))
-            return (
-                SampleResult(index, None, predicted, Status.UNKNOWN, margin, 0.0, "", 0.0),
-                np.array([margin]),
-                [(0, ALL)],
-            )
-        outputs = output_balls(self.scores, x[None])[0]
-        if not np.isfinite(outputs.rad).all():
-            label = None if target is None else int(target)
-            note = "the outputs overflow here, so the class is not known"
-            nothing = SampleResult(index, label, np.nan, Status.UNKNOWN, -np.inf, 0.0, "", 0.0, note=note)
-            return nothing, np.array([]), []
-        winner = int(outputs.mid[0] > 0) if outputs.mid.size == 1 else int(outputs.mid.argmax())
-        label = winner if target is None else int(target)
-        margins = label_margins(outputs, label)
-        margin = float(margins.min())
-        if self.question.level == "deployed" and winner == label:
-            margins = self._grader.reduced(margins, x, label)
-        if winner != label:
-            ahead = label_margins(outputs, winner)
-            if (ahead[label] if ahead.size > 1 else ahead[0]) > 0:
-                lost = SampleResult(index, label, winner, Status.MISCLASSIFIED, margin, 0.0, "prediction", 0.0)
-            else:
-                note = f"rounding does not tell the scores of the classes {label} and {winner} apart here"
-                lost = SampleResult(index, label, winner, Status.UNKNOWN, margin, 0.0, "", 0.0, note=note)
-            return lost, margins, []
-        return SampleResult(index, label, winner, Status.UNKNOWN, margin, 0.0, "", 0.0), margins, self.rivals(label)
+    def _open(self, index: int, x: Array, target) -> tuple[SampleResult, Array, list[Rival]]:
+        return open_sample(self.scores, self.question, self._grader.reduced, index, x, target)
 
-    def _resolve(self, blank: SampleResult, margins, rivals, x: Array, deadline: float | None) -> SampleResult:
-        """Cheapest bound, then attack, then the remaining bounds, each only against rivals not yet excluded."""
-        steps = {output: self.table.refine(output, deadline) for _, output in rivals}
-        open_rivals = list(rivals)
-        attacked = False
-        while True:
-            open_rivals = [rival for rival in open_rivals if not self._holds(margins, rival)]
-            if not open_rivals:
-                return self._with_radius(replace(blank, status=Status.CERTIFIED), margins, rivals)
-            tried = any(self.table.best(output) for _, output in open_rivals)
-            if tried and not attacked:
-                attacked = True
-                point = self._attack(x, blank.label, deadline)
-                if point is not None:
-                    found = replace(blank, status=Status.FALSIFIED, counterexample=point, method="attack")
-                    return self._with_radius(found, margins, rivals)
-            stalled = [output for _, output in open_rivals if next(steps[output], _END) is _END]
-            if stalled:
-                local, in_time = self._on_ball(margins, open_rivals, x, deadline)
-                if local is not None:
-                    return self._with_radius(replace(blank, status=Status.CERTIFIED), margins, rivals, local)
-                complete = in_time and all(self.table.is_complete(output) for output in stalled)
-                status = Status.UNKNOWN if complete else Status.TIMEOUT
-                return self._with_radius(replace(blank, status=status), margins, rivals)
+    def _resolve(self, blank: SampleResult, margins: Array, rivals, x: Array, deadline: float | None) -> SampleResult:
+        """The first verdict that a stage comes to."""
+        sample = Sample(blank, x, margins, rivals, deadline)
+        found = next((result for result in (stage(sample) for stage in self._stages(sample)) if result), None)
+        if found is None:
+            found = replace(blank, status=Status.TIMEOUT if sample.cut_short else Status.UNKNOWN)
+        return found if found.trees or found.bounds else self._lipschitz.with_radius(found, margins, rivals)
 
-    def _on_ball(
-        self, margins, open_rivals, x: Array, deadline: float | None
-    ) -> tuple[dict[Output, Bound] | None, bool]:
-        """Bounds on the sample's own ball that exclude every open rival, and whether the time sufficed to look."""
-        if not (self.is_classifier and self.table.has_local):
-            return None, True
-        rivals = {output: float(margins[k]) for k, output in open_rivals}
-        known = {output: self.table.best(output) for output in rivals}
-        slack = {o: certified_radius(rivals[o], bound.value if bound else np.inf) for o, bound in known.items()}
-        order = {output: rivals[output] for output in sorted(rivals, key=slack.__getitem__)}
-        question = self.question
-        return bounds_on_ball(self.model.graph, x, question.norm, question.eps, order, deadline)
+    def _stages(self, sample: Sample) -> Iterator[Stage]:
+        """Those of the method, cheapest first as far as that is known by now."""
+        plan, lipschitz, linear, attacks = self._plan, self._lipschitz, self._linear, self._attacks
+        yield lipschitz.closed_forms
+        linear_first = plan.linear and linear.expected(sample) <= (attacks.seconds or _ATTACK)
+        if linear_first:
+            yield linear.at_once
+        yield attacks.climb
+        if plan.linear and not linear_first:
+            yield linear.at_once
+        if plan.cases:
+            yield lipschitz.quick_programs
+            yield self._search
+            yield self._cases
+        yield from (lipschitz.all_programs, lipschitz.on_ball)
 
-    def _holds(self, margins, rival: tuple[int, Output]) -> bool:
-        bound = self.table.best(rival[1])
-        if bound is None:
-            return False
-        if self.question.tolerance is not None:
-            return theorems.stays(Fraction(bound.value), self.question.eps, self.question.tolerance)
-        return is_certified(float(margins[rival[0]]), bound.value, self.question.eps)
+    def _search(self, sample: Sample) -> SampleResult | None:
+        self._say("attack")
+        return self._attacks.search(sample, QUICK, sample.deadline)
 
-    def _with_radius(
-        self, result: SampleResult, margins, rivals, local: Mapping[Output, Bound] | None = None
-    ) -> SampleResult:
-        """Fill in radius, method and the bounds used: the best ones known now, but `local` ones before them."""
-        bounds = [(local or {}).get(output) or self.table.best(output) for _, output in rivals]
-        if any(bound is None for bound in bounds):
-            return result
-        known = [bound for bound in bounds if bound is not None]
-        radii = [
-            certified_radius(float(margins[k]), bound.value)
-            if bound.region is None
-            else radius_within(bound.region.eps)
-            for (k, _), bound in zip(rivals, known, strict=True)
-        ]
-        tightest = int(np.argmin(radii))
-        method = known[tightest].method if result.status is not Status.FALSIFIED else result.method
-        return replace(result, radius=radii[tightest], method=method, bounds=tuple(known))
+    def _cases(self, sample: Sample) -> SampleResult | None:
+        self._say("proof by cases")
+        return self._linear.by_cases(sample)
 
     def measure(self, index: int, x: Array, target, deadline: float | None) -> SampleResult:
-        """Margin and certified radius from the best bounds of every method, without an attack or a given eps."""
+        """Margin and certified radius from the best Lipschitz bounds, without an attack or a given eps. Raises
+        UsageError for a method that has none."""
+        if self._plan.lipschitz is None:
+            raise UsageError(f"{self._name} decides samples at a given eps and knows no radius; choose another method")
         began = time.monotonic()
         blank, margins, rivals = self._open(index, x, target)
         if rivals:
@@ -173,19 +115,18 @@ class Verifier:
                 for _ in self.table.refine(output, deadline):
                     pass
             complete = all(self.table.is_complete(output) for _, output in rivals)
-            blank = self._with_radius(blank, margins, rivals)
+            blank = self._lipschitz.with_radius(blank, margins, rivals)
             status = Status.CERTIFIED if blank.radius > 0 else Status.UNKNOWN if complete else Status.TIMEOUT
             blank = self._grader.measured(replace(blank, status=status), x)
         return replace(blank, seconds=time.monotonic() - began)
 
     def refresh(self, result: SampleResult, x: Array) -> SampleResult:
         """Status and radius from the bounds that later samples have refined since; a verdict never gets weaker."""
-        holds = lambda margins, rivals: all(self._holds(margins, rival) for rival in rivals)  # noqa: E731
-        return self._again(result, x, holds, self._grader.graded)
+        return self._again(result, x, self._lipschitz.hold, self._grader.graded)
 
     def remeasure(self, result: SampleResult, x: Array) -> SampleResult:
         """`refresh` for results of `measure`: certified is what has a positive radius."""
-        holds = lambda margins, rivals: self._with_radius(result, margins, rivals).radius > 0  # noqa: E731
+        holds = lambda margins, rivals: self._lipschitz.with_radius(result, margins, rivals).radius > 0  # noqa: E731
         return self._again(result, x, holds, self._grader.measured)
 
     def _again(
@@ -195,7 +136,7 @@ class Verifier:
         holds: Callable[[Array, list], bool],
         grade: Callable[[SampleResult, Array], SampleResult],
     ) -> SampleResult:
-        if result.status is Status.ERROR:
+        if result.status is Status.ERROR or result.trees:  # no bound is needed where linear bounds decided
             return result
         _, margins, rivals = self._open(result.index, x, result.label)
         if not rivals:
@@ -205,44 +146,10 @@ class Verifier:
         status = result.status
         if status in (Status.UNKNOWN, Status.TIMEOUT) and holds(margins, rivals):
             result = replace(result, status=Status.CERTIFIED, note="")
-        fresh = self._with_radius(result, margins, rivals)
+        fresh = self._lipschitz.with_radius(result, margins, rivals)
         if fresh.status is status and fresh.bounds == result.bounds:  # nothing is new
             return result
         return grade(fresh, x)
-
-    def _attack(self, x: Array, label: int | None, deadline: float | None) -> Array | None:
-        """A point that provably violates, and whose execution by the runtime agrees."""
-        question = self.question
-        if label is None:
-            points = attack_tolerance(self.scores, x, question.norm, question.eps, self._seed, deadline, question.clip)
-        else:
-            ball = question.norm, question.eps
-            points = attack_label(self.scores, x, label, *ball, self._seed, deadline, question.clip)
-        kind = input_type(self.model)
-        for point in points[:3]:
-            for candidate in representable(x, point, kind):
-                inside = is_within(x, candidate, question.norm, question.eps)
-                valid = inside and theorems.in_clip(candidate, question.clip)
-                if valid and self._violates(x, candidate, label):
-                    return candidate
-        return None
-
-    def _violates(self, x: Array, point: Array, label: int | None) -> bool:
-        """Proved for the exact network, and shown by the runtime."""
-        tolerance, none = self.question.tolerance, [Fraction(0)] * self.scores.output_size
-        try:
-            outputs = theorems.outputs_at(self.scores, point)
-            if tolerance is not None:
-                moved = theorems.moves(theorems.outputs_at(self.scores, x), outputs, tolerance, none)
-                return moved and Fraction(float(np.abs(self._run(point) - self._run(x)).max())) > tolerance
-        except CertificateRejected:  # outputs that overflow prove nothing
-            return False
-        if label is None or not theorems.loses(outputs, label, none):
-            return False
-        return shows_other_label(self._run(point), label, self.model)
-
-
-_END = object()
 
 
 def verify_samples(

@@ -48,11 +48,11 @@ class SampleResult:
     """One sample's verdict.
 
     margin: proved lower bound of the smallest f_label - f_k at the sample (the tolerance, for regressors). radius:
-    every perturbation smaller than this is certified, in every execution of the class where the level is "deployed" or
-    was asked to be, else in real arithmetic. method: what decided. counterexample: proved, and confirmed by a
-    run of the model, where falsified. bounds: the Lipschitz bound used against each rival. trees: where not empty, the
-    proof that certifies the sample instead of the bounds, about the query that `certlip.check.questions` asks. grade:
-    how much of the verdict is proved, see `Grade`.
+    every perturbation smaller than this (and within the clip, where trees are the proof) is certified, in every
+    execution of the class where the level is "deployed" or was asked to be, else in real arithmetic. method: what
+    decided. counterexample: proved, and confirmed by a run of the model, where falsified. bounds: the Lipschitz bound
+    used against each rival. trees: where not empty, the proof that certifies the sample instead of the bounds, about
+    the query that `certlip.check.questions` asks. grade: how much of the verdict is proved, see `Grade`.
     """
 
     index: int

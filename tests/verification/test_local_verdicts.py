@@ -34,7 +34,7 @@ def run(tmp_path_factory):
 @pytest.mark.parametrize("norm, eps", [("l2", "1/10"), ("linf", "1/12")])
 def test_more_is_certified_and_all_of_it_is_true(run, norm, eps, tmp_path):
     path, layers, inputs = run
-    report = api.verify(path, eps, data=(inputs, None), norm=norm, certificates=tmp_path / "c")
+    report = api.verify(path, eps, data=(inputs, None), norm=norm, method="lipsdp", certificates=tmp_path / "c")
     found = local_results(report)
     assert len(found) >= 3 and all(result.status is Status.CERTIFIED for result in found)
     for result in report.samples:
@@ -54,7 +54,7 @@ def test_more_is_certified_and_all_of_it_is_true(run, norm, eps, tmp_path):
 
 def test_claims_from_local_bounds_cannot_be_stretched(run, tmp_path):
     path, _, inputs = run
-    report = api.verify(path, "1/10", data=(inputs, None), certificates=tmp_path)
+    report = api.verify(path, "1/10", data=(inputs, None), method="lipsdp", certificates=tmp_path)
     index = local_results(report)[0].index
     file = tmp_path / f"sample-{index:06d}.json"
     assert command("check", file, "--model", path).code == 0
@@ -70,7 +70,7 @@ def test_claims_from_local_bounds_cannot_be_stretched(run, tmp_path):
 
 def test_the_margin_is_held_against_the_bound_that_is_named(run):
     path, _, inputs = run
-    verifier = Verifier(api.load(path), Question(Fraction(1, 10), "l2"))
+    verifier = Verifier(api.load(path), Question(Fraction(1, 10), "l2"), "lipsdp")
     for index, x in enumerate(inputs.astype(float).reshape(-1, 1, 2)):
         result = verifier.decide(index, x, None, None)
         if result.method == "lipsdp local":
@@ -101,7 +101,7 @@ def test_tolerances_are_about_all_inputs():
 @pytest.mark.parametrize("norm, eps, more", [("l2", "0.3", 9), ("linf", "0.02", 4)])
 def test_the_gain_on_digits(norm, eps, more, tmp_path):
     """Of 360 samples so many are certified by local bounds alone."""
-    report = api.verify(ZOO / "digits_mlp.onnx", eps, norm=norm, certificates=tmp_path)
+    report = api.verify(ZOO / "digits_mlp.onnx", eps, norm=norm, method="lipsdp", certificates=tmp_path)
     assert len(local_results(report)) >= more
     assert command("check", tmp_path, "--model", ZOO).code == 0
 
