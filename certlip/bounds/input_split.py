@@ -259,5 +259,5 @@ def _refuted_shares(a: Array, t: Array, low: Array, high: Array) -> Array:
     least = t + np.where(a > 0, a * low, a * high).sum(1)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = 1.0 + least[:, None] / (np.abs(a) * (high - low))
-    share = np.where(np.isnan(share), 0.0, np.maximum(share, 0.0))
+    share = np.where(np.isfinite(share), np.clip(share, 0.0, 1.0), 0.0)  # infinite where there is nothing to cut
     return np.stack([np.where(a < 0, share, 0.0), np.where(a > 0, share, 0.0)])

@@ -85,6 +85,8 @@ class NeuronSplit:
                 return False
             some = [heapq.heappop(self._queue)[2] for _ in range(min(_BATCH, len(self._queue)))]
             self._branch(some, deadline)
+        if self.stuck:
+            return False
         entries = self._entries[self._chosen]
         self.trees = tuple(tree.finished(entries) for tree in self._growing)
         return True
@@ -194,7 +196,9 @@ class NeuronSplit:
                 late = deadline is not None and time.monotonic() > deadline
                 if step == steps - 1 or late or bool((best > 0).all()):
                     break
-            gradients = torch.autograd.grad(bound.clamp(max=1e-3).sum(), (slopes, multipliers, mixed))
+            gradients = torch.autograd.grad(
+                bound.clamp(max=1e-3).sum(), (slopes, multipliers, mixed), allow_unused=True, materialize_grads=True
+            )  # nothing reads the slopes of a network that is linear on the domain
             with torch.no_grad():
                 for each, gradient in zip(climb, gradients, strict=True):
                     each.step(gradient)

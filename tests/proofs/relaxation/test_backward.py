@@ -18,6 +18,7 @@ from certlip.proofs.query import Domain
 from certlip.proofs.relaxation import backward
 from certlip.proofs.relaxation.backward import lower_bounds
 from certlip.proofs.relaxation.cells import cells_of
+from certlip.rigor.ball import Ball
 
 
 def least_of_outputs(graph: Graph, domain: Domain, rows: np.ndarray) -> np.ndarray:
@@ -182,3 +183,47 @@ def test_numbers_that_underflow_are_not_taken_for_zero(scale):
     tiny = Graph((1,), (Node(Dense.of([[scale]]), (0,)), Node(Dense.of([[scale]]), (1,))))
     assert least_of_outputs(tiny, Domain(-np.ones(1), np.ones(1)), np.eye(1))[0] < 0
     assert least_of_outputs(tiny, Domain(np.zeros(1), np.ones(1)), np.eye(1))[0] <= 0
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("seed", range(10))
+def test_products_that_cancel_are_charged(seed, sign):
+    """40 values w_i x_0 - (w_i - t_i) x_1 with large w_i whose sum is small, at x = (1, 1): both float coefficients are
+    off by far more than their sizes, and so is their sum."""
+    rng = np.random.default_rng(seed)
+    large = rng.standard_normal(20) * 1e12
+    first = rng.permutation(np.concatenate([large, -large + rng.standard_normal(20)]))
+    weight = np.stack([first, -first + rng.standard_normal(40)], 1)
+    graph = Graph((2,), (Node(Dense.of(weight), (0,)), Node(Dense.of(np.ones((1, 40))), (1,))))
+    (least,) = least_of_outputs(graph, Domain(np.ones(2), np.ones(2)), np.array([[sign]]))
+    exact = sum(map(Fraction, weight.ravel().tolist()))
+    assert Fraction(least) <= Fraction(sign) * exact <= Fraction(least) + 1
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_weights_and_biases_that_are_known_up_to_a_radius(sign):
+    """The bound holds for every member: w in 2 +- 1/8, b in 1 +- 1/4 at x in [3, 4]."""
+    weight, bias = (Ball(np.array(mid), np.array(rad)) for mid, rad in (([[2.0]], [[0.125]]), ([1.0], [0.25])))
+    for operator in (Dense.of(weight, bias), Scale.of((1,), weight[0], bias)):
+        graph = Graph((1,), (Node(operator, (0,)),))
+        (least,) = least_of_outputs(graph, Domain(np.array([3.0]), np.array([4.0])), np.array([[sign]]))
+        exact = 1.875 * 3 + 0.75 if sign > 0 else -(2.125 * 4 + 1.25)
+        assert exact - 0.2 <= least <= exact  # the charge takes the largest |x|
+
+
+def test_a_product_that_underflows_is_charged_for_a_large_input():
+    """f = -1e-200 * 1e-200 * x is -1e-100 at x = 1e300, while its float coefficient is zero."""
+    layers = Dense.of([[1e-200]]), Dense.of([[-1e-200]])
+    graph = Graph((1,), tuple(Node(operator, (i,)) for i, operator in enumerate(layers)))
+    (least,) = least_of_outputs(graph, Domain(np.full(1, 1e300), np.full(1, 1e300)), np.eye(1))
+    assert Fraction(least) <= -(Fraction(1e-200) ** 2) * Fraction(1e300)
+
+
+def test_long_sums_over_the_input_are_charged():
+    """1 - n t with t just below half a unit in the last place of 1: a running sum never moves from 1."""
+    count = 4000
+    weight = np.full((1, count), -0.99 * 2.0**-54)
+    weight[0, 0] = 1.0
+    graph = Graph((count,), (Node(Dense.of(weight), (0,)),))
+    (least,) = least_of_outputs(graph, Domain(np.ones(count), np.ones(count)), np.eye(1))
+    assert Fraction(least) <= sum(map(Fraction, weight[0].tolist()))

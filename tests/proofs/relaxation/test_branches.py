@@ -166,6 +166,7 @@ def test_a_forged_leaf_is_refused():
 def test_weights_that_prove_nothing(weights):
     assert proved(step(1.0), leaf()) == [True]
     assert proved(step(1.0), leaf(weights=weights)) == [False]
+    assert proved(step(-9.0), leaf(weights=weights)) == [False]  # g < 0, so that -g > 0 everywhere
 
 
 RISING = Query(

@@ -105,6 +105,21 @@ def test_lines_bound_the_activation(name):
     holds()
 
 
+@pytest.mark.parametrize("name", SMOOTH)
+@pytest.mark.parametrize(("low", "high"), [(-3.0, 2.0), (0.5, 4.0), (-6.0, -0.25), (-1e-3, 3e-3)])
+def test_tangents_that_touch_between_the_points(name, low, high):
+    """phi(v) - s v has its extremum at v for s = phi'(v): the offsets have to reach it."""
+    operator = SMOOTH[name]
+    points = np.linspace(low, high, 83)[1:-1]
+    slope = operator.derivative(points)
+    found = lines(operator, np.full((1, 81), low), np.full((1, 81), high), slope[None], slope[None])
+    below, above = exact(operator, points)
+    for i, v in enumerate(map(Fraction, points.tolist())):
+        line = Fraction(slope[i]) * v
+        assert line + Fraction(found.low_offset[0, i]) <= above[i]
+        assert line + Fraction(found.high_offset[0, i]) >= below[i]
+
+
 @np.errstate(all="ignore")
 @pytest.mark.parametrize("name", ALL)
 def test_infinite_and_huge_intervals_claim_nothing_false(name):
