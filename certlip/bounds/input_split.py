@@ -80,7 +80,7 @@ class InputSplit:
         """Whether all clauses are refuted on the whole domain; where time ends the search, it can be continued."""
         stack = self._stack
         with ThreadPoolExecutor(_THREADS) as pool:
-            while stack:
+            while stack and not self.stuck:
                 if deadline is not None and time.monotonic() > deadline:
                     return False
                 share = min(self._batch, -(-len(stack) // _THREADS))
@@ -90,10 +90,11 @@ class InputSplit:
                 for batch, found in zip(batches, pool.map(self._bound, batches), strict=True):
                     stack += self._branch(batch, found)
                     self.visited += len(batch)
-                if self.falsified:
+                if self.falsified or self.stuck:
                     return False
-        self.trees = (self._growing.finished(),)
-        return True
+        if not self.stuck:
+            self.trees = (self._growing.finished(),)
+        return not self.stuck
 
     def _bound(self, batch: list[_Box]) -> _Found:
         """What the linear bounds say about these boxes."""
@@ -183,6 +184,9 @@ class InputSplit:
             least, greatest = low.reshape(-1)[entry], high.reshape(-1)[entry]
             part = share if side == 0 else 1.0 - share
             threshold = float((1.0 - part) * least + part * greatest)
+            if not least < threshold < greatest:  # a point, in floats: no smaller box would say more
+                self.stuck = True
+                return following
             below, above = self._growing.split(node, 0, entry, threshold)
             top, bottom = high.copy(), low.copy()
             top.reshape(-1)[entry] = threshold
