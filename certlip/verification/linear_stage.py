@@ -53,9 +53,9 @@ class LinearBounds:
 
     def by_cases(self, sample: Sample) -> SampleResult | None:
         """Cases until the deadline. Most proofs by cases are short: one that is not gives way once to a long attack."""
-        if sample.outcome is None or sample.query is None or _is_linear(sample.outcome.frame):
+        if sample.outcome is None or sample.query is None or not sample.has_time():
             return None
-        if not sample.has_time():
+        if sample.outcome.frame is not None and _is_linear(sample.outcome.frame):
             return None
         hits: list[SampleResult] = []
 
