@@ -45,10 +45,11 @@ class LinearBounds:
             return None
         try:
             with threads_for(1):  # two threads on a busy machine cost small matrices many times what they gain
-                sample.outcome = refute_at_once(sample.query, 0, sample.lost)
+                sample.outcome = refute_at_once(sample.query, 0, sample.lost, sample.deadline)
         except TypeError:  # an operator without a linear relaxation
             return None
         self.seconds = time.monotonic() - began
+        sample.cut_short |= not sample.outcome.complete
         return self._certified(sample, sample.outcome)
 
     def by_cases(self, sample: Sample) -> SampleResult | None:
