@@ -57,6 +57,8 @@ class Attacks:
         """Samples of the set and many descents, in torch."""
         if sample.query is None or not sample.has_time():
             return None
+        import torch  # noqa: F401  before its threads are limited
+
         with threads_for(1):
             points = find_unsafe(sample.query, seed=self._seed, deadline=deadline, effort=effort)
             return self._first(sample, islice(points, _TRIED * effort.rounds))

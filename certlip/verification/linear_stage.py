@@ -22,6 +22,8 @@ from certlip.verification.verdicts import Question, SampleResult, Status
 Slack = Callable[[Array, Fraction], "Sequence[Fraction] | None"]
 """How far executions may be from the exact outputs on the ball of a radius around a point, None if unknown."""
 
+_NEGLIGIBLE = 2.0**-10  # of the margin
+
 
 class LinearBounds:
     """Of one model for one question. seconds: what the last pass took, None before the first."""
@@ -43,17 +45,18 @@ class LinearBounds:
             return None
         try:
             with threads_for(1):  # two threads on a busy machine cost small matrices many times what they gain
-                sample.outcome = refute_at_once(sample.query, 0, sample.lost)
+                sample.outcome = refute_at_once(sample.query, 0, sample.lost, sample.deadline)
         except TypeError:  # an operator without a linear relaxation
             return None
         self.seconds = time.monotonic() - began
+        sample.cut_short |= not sample.outcome.complete
         return self._certified(sample, sample.outcome)
 
     def by_cases(self, sample: Sample) -> SampleResult | None:
         """Cases until the deadline. Most proofs by cases are short: one that is not gives way once to a long attack."""
-        if sample.outcome is None or sample.query is None or _is_linear(sample.outcome.frame):
+        if sample.outcome is None or sample.query is None or not sample.has_time():
             return None
-        if not sample.has_time():
+        if sample.outcome.frame is not None and _is_linear(sample.outcome.frame):
             return None
         hits: list[SampleResult] = []
 
@@ -63,7 +66,7 @@ class LinearBounds:
 
         try:
             with threads_for(1):
-                search = Branching(sample.query, sample.outcome, sample.lost, is_hit)
+                search = Branching(sample.query, sample.outcome, self._allowance(sample), is_hit)
                 outcome = search.run(sample.a_while())
                 if not (outcome.is_proof or hits):
                     found = self._attacks.search(sample, THOROUGH, sample.a_while())
@@ -76,6 +79,14 @@ class LinearBounds:
             return hits[0]
         sample.cut_short |= not outcome.complete
         return self._certified(sample, outcome)
+
+    def _allowance(self, sample: Sample) -> Array | None:
+        """What every case has to leave for the rounding errors of executions: where that is asked for, and where it is
+        next to nothing, so that the proof is one about executions at no cost."""
+        if sample.lost is not None or sample.query is None:
+            return sample.lost
+        lost = self._queries.lost(sample.query, self._slack(sample.x, self._question.eps))
+        return lost if lost is not None and lost.max() <= _NEGLIGIBLE * sample.blank.margin else None
 
     def _prepare(self, sample: Sample) -> bool:
         """Ask the question, if it can be asked."""

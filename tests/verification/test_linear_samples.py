@@ -70,7 +70,7 @@ def test_crown_decides_before_any_program_is_solved(monkeypatch):
 
 
 def test_a_clip_helps(tiny):
-    path, layers, _ = tiny
+    path, _, _ = tiny
     x = np.float32([[0.0, 0.0]])
     whole = api.verify(path, "3/5", data=(x, None), norm="linf", timeout=10, method="branch").samples[0]
     cut = api.verify(
