@@ -21,6 +21,8 @@ from certlip.rigor.rounding import Array
 if TYPE_CHECKING:
     from certlip.bounds.neuron_split import NeuronSplit
 
+_SPARE = 2.0**-36
+
 FEW_INPUTS = 16
 """Up to so many entries of the input that are free to move, boxes are halved; beyond, activations are split."""
 
@@ -69,7 +71,7 @@ def refute_at_once(
     except _OutOfTime:
         return Outcome(number, (), tuple(range(len(query.clauses))), "crown", None, complete=False)
     rows = np.eye(size).reshape(size, *query.graph.output_shape)
-    least = lower_bounds(frame, len(query.graph.nodes), rows).least - _slack(query, slack)
+    least = lower_bounds(frame, len(query.graph.nodes), rows).least - _slack(frame, slack)
     empty = bool(frame.is_empty().any())
     proved = [k for k, clause in enumerate(query.clauses) if empty or (least[list(clause)] > 0).any()]
     left = tuple(k for k in range(len(query.clauses)) if k not in proved)
@@ -101,7 +103,7 @@ class Branching:
         hopeless = any(not query.clauses[k] for k in known.left)  # a clause without constraints is unsafe everywhere
         if known.is_proof or known.frame is None or hopeless:
             return
-        cases = query, known.number, known.left, _slack(query, slack)
+        cases = query, known.number, known.left, _slack(known.frame, slack)
         if int((query.domain.low < query.domain.high).sum()) <= FEW_INPUTS:
             self._search = InputSplit(*cases, point)
         else:
@@ -132,5 +134,8 @@ def refute(
     return Branching(query, refute_at_once(query, number, slack, deadline), slack, point, device).run(deadline)
 
 
-def _slack(query: Query, slack: Array | None) -> Array:
-    return np.zeros(query.graph.output_size) if slack is None else slack
+def _slack(frame: Frame, slack: Array | None) -> Array:
+    """With a margin that a proof can lose on another machine, where sums of floats round differently."""
+    spare = _SPARE * frame.magnitude(len(frame.graph.nodes))[0].reshape(-1)
+    spare = np.where(np.isfinite(spare), spare, 0.0)
+    return spare if slack is None else slack + spare

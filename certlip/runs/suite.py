@@ -152,7 +152,7 @@ class Suite:
             method=found.method,
             seconds=time.monotonic() - began,
             level=found.level,
-            counterexample=found.counterexample,
+            counterexample=None if found.counterexample is None else found.counterexample.reshape(-1),
             outputs=found.outputs,
             note=note,
             exit_code=_INTERNAL if found.status is Status.ERROR else None,

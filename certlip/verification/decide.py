@@ -71,6 +71,8 @@ def decide_property(
         note = "no input lies in any box, so the property says nothing about the model"
         return PropertyResult(Status.CERTIFIED, "vacuous", time.monotonic() - began, note=note, level="float")
     search = _Search(model, property, deadline, seed, method, progress, device)
+    if method != "crown":
+        import torch  # noqa: F401 - loaded before threads are limited, so that its own are, too
     with threads_for(1):  # two threads on a busy machine cost small matrices many times what they gain
         result = search.run()
     return PropertyResult(**{**vars(result), "seconds": time.monotonic() - began})
