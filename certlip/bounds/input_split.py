@@ -260,8 +260,8 @@ class InputSplit:
 
 def _refuted_shares(a: Array, t: Array, low: Array, high: Array) -> Array:
     """How much of each entry's interval a bound a x + t refutes, from its low and from its high end: (2, boxes, n)."""
-    least = t + np.where(a > 0, a * low, a * high).sum(1)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        least = t + np.where(a > 0, a * low, a * high).sum(1)
         share = 1.0 + least[:, None] / (np.abs(a) * (high - low))
     share = np.where(np.isfinite(share), np.clip(share, 0.0, 1.0), 0.0)  # infinite where there is nothing to cut
     return np.stack([np.where(a < 0, share, 0.0), np.where(a > 0, share, 0.0)])

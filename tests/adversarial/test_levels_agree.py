@@ -115,7 +115,8 @@ def test_claims_about_the_traps(trap, norm, tmp_path):
     """Checked exactly, a claim that rests on global bounds is accepted, and its false extension refused."""
     path, folder = trap.save(tmp_path), tmp_path / "claims"
     data = np.array([[float(value) for value in trap.x]]), np.array([trap.label])
-    (sample,) = api.verify(path, trap.safe, data=data, norm=norm, certificates=folder, timeout=20).samples
+    asked = {"data": data, "norm": norm, "method": "lipsdp", "timeout": 20}
+    (sample,) = api.verify(path, trap.safe, certificates=folder, **asked).samples
     assert sample.status is Status.CERTIFIED
     (claim,) = records(folder, "robustness")
     (finding,) = check([claim], [path], exact=True)

@@ -13,7 +13,8 @@ from planted_networks import RADIUS, Family, Planted, planted
 
 from certlip import api, load
 from certlip.lipschitz import certifiers
-from certlip.verification import Status, Verifier
+from certlip.verification import Status
+from certlip.verification.attack_stage import Attacks
 
 FAMILIES = [
     Family((2, 8, 2), 0.8), Family((2, 16, 2), 0.6), Family((2, 32, 2), 0.9), Family((3, 16, 2), 0.9),
@@ -38,8 +39,8 @@ def hidden(family: Family, tmp_path) -> list[tuple[Planted, object]]:
     return found
 
 
-def verdict(network: Planted, model, norm: str, eps=RADIUS, **options):
-    report = api.verify(model, eps, data=(network.x[None], np.array([0])), norm=norm, timeout=20, **options)
+def verdict(network: Planted, model, norm: str, eps=RADIUS, timeout=20, **options):
+    report = api.verify(model, eps, data=(network.x[None], np.array([0])), norm=norm, timeout=timeout, **options)
     (sample,) = report.samples
     assert sample.status is not Status.ERROR, sample.note
     assert Fraction(sample.radius) ** 2 <= distance_squared(network.x, network.point, norm)
@@ -70,8 +71,8 @@ def test_none_is_certified(family, tmp_path, monkeypatch):
                 refuted += 1
                 assert is_counterexample(network, path, attacked.counterexample, norm)
             with monkeypatch.context() as patch:
-                patch.setattr(Verifier, "_attack", lambda *arguments: None)
-                assert verdict(network, model, norm, method="all").status is not Status.CERTIFIED
+                patch.setattr(Attacks, "accepted", lambda *arguments: None)
+                assert verdict(network, model, norm, timeout=0.5, method="all").status is not Status.CERTIFIED
     assert refuted > 0
 
 
@@ -95,8 +96,8 @@ def test_small_balls_are_certified_and_the_claims_do_not_stretch(norm, tmp_path)
 def test_none_is_certified_by_any_single_method(family, norm, tmp_path, monkeypatch):
     networks = hidden(family, tmp_path)
     assert len(networks) >= AT_LEAST
-    monkeypatch.setattr(Verifier, "_attack", lambda *arguments: None)
+    monkeypatch.setattr(Attacks, "accepted", lambda *arguments: None)
     for network, path in networks:
         model = load(path)
-        for method in certifiers():
-            assert verdict(network, model, norm, method=method).status is not Status.CERTIFIED
+        for method in ("crown", "branch", *certifiers()):
+            assert verdict(network, model, norm, timeout=5, method=method).status is not Status.CERTIFIED

@@ -75,7 +75,7 @@ def lower_bounds(
     """
     widest = max(map(prod, frame.graph.shapes[: value + 1]))
     limit = max(1, _ENTRIES // max(1, widest))
-    if cuts or losses is not None:
+    if cuts or losses is not None or not len(coefficients):
         return _lower_bounds(frame, value, coefficients, cells, cuts or {}, losses)
     if cells is None:
         cells = np.arange(len(coefficients)) if frame.cells > 1 else np.zeros(len(coefficients), dtype=np.int64)
