@@ -65,6 +65,15 @@ def ball_domain(center: Array, eps: Fraction, norm: str, clip: Sequence[Fraction
     return Domain(*ends) if norm == "linf" else Domain(*ends, center, eps)
 
 
+def meets_clip(center: Array, eps: Fraction, norm: str, clip: Sequence[Fraction]) -> bool:
+    """Whether some x with |x - center| <= eps has every entry within the clip."""
+    entries = map(Fraction, center.ravel().tolist())
+    apart = [max(clip[0] - entry, entry - clip[1], Fraction(0)) for entry in entries]
+    if norm == "linf":
+        return max(apart, default=Fraction(0)) <= eps
+    return sum((part * part for part in apart), Fraction(0)) <= eps * eps
+
+
 def label_query(graph: Graph, label: int, domain: Domain) -> Query:
     """Unsafe: some class scores at least as high as `label`; with one output, its sign decides between 0 and 1."""
     output = scores(graph)

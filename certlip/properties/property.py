@@ -36,8 +36,15 @@ class Case:
 
     @property
     def is_vacuous(self) -> bool:
-        """Whether no input lies in the box."""
-        return any(low > high for low, high in zip(self.low, self.high, strict=True))
+        """Whether no input lies in the box, or none that lies there satisfies some halfspace of inputs alone."""
+        if any(low > high for low, high in zip(self.low, self.high, strict=True)):
+            return True
+        return any(not half.holds(self._least(half)) for half in self.halfspaces if not half.outputs)
+
+    def _least(self, half: Halfspace) -> Fraction:
+        """The least of sum_i c_i x_i in the box."""
+        parts = (factor * (self.low if factor > 0 else self.high)[i] for i, factor in half.inputs)
+        return sum(parts, Fraction(0))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from certlip.errors import UsageError
 from certlip.importers import Model
+from certlip.proofs.query import meets_clip
 from certlip.properties.outputs import ALL, margins_graph, select
 from certlip.rigor.rounding import Array
 from certlip.verification.attack_stage import Attacks
@@ -69,7 +70,12 @@ class Verifier:
         return replace(self._grader.graded(blank, x), seconds=time.monotonic() - began)
 
     def _open(self, index: int, x: Array, target) -> tuple[SampleResult, Array, list[Rival]]:
-        return open_sample(self.scores, self.question, self._grader.reduced, index, x, target)
+        opened = open_sample(self.scores, self.question, self._grader.reduced, index, x, target)
+        question = self.question
+        if opened[2] and question.clip is not None and not meets_clip(x, question.eps, question.norm, question.clip):
+            note = "no input of the ball lies within the clip, so nothing is asked; the sample itself is outside"
+            return replace(opened[0], note=note), opened[1], []
+        return opened
 
     def _resolve(self, blank: SampleResult, margins: Array, rivals, x: Array, deadline: float | None) -> SampleResult:
         """The first verdict that a stage comes to."""

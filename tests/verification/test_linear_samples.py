@@ -155,3 +155,15 @@ def test_linear_methods_know_no_radius(tiny):
             api.radius(path, data=(inputs[:1], None), method=method)
     with pytest.raises(UsageError, match="crown"):
         api.verify(path, "1/10", data=(inputs[:1], None), method="krown")
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_a_clip_that_no_input_of_the_ball_meets_certifies_nothing(tiny, norm):
+    """The sample (0, 0) is 1/2 away from every entry of the clip in l-infinity, sqrt(1/2) in l2."""
+    path, _layers, _ = tiny
+    x = np.float32([[0.0, 0.0]])
+    for eps, known in (("0.49", False), ("0.72", True)):
+        asked = {"data": (x, None), "norm": norm, "clip": ("1/2", "1"), "timeout": 10}
+        (sample,) = api.verify(path, eps, **asked).samples
+        assert ("no input of the ball" in sample.note) is not known
+        assert known or sample.status is Status.UNKNOWN
