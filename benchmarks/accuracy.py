@@ -15,7 +15,7 @@ from benchmarks.networks import ROOT
 
 TITLE = "Certified accuracy"
 KEY = "accuracy"
-IMAGES, SECONDS = 30, 2.0  # seconds for each image
+IMAGES, SECONDS = 20, 2.0  # seconds for each image
 _TEXT = """\
 The first {images} held-out images of each MNIST network of the zoo, at most {seconds:g} s for an image. `Lipschitz`:
 the method `lipsdp`, one bound for all images; `CROWN`: linear bounds for each image; `full`: `auto`, attacks and proofs
