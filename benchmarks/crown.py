@@ -35,7 +35,7 @@ _MODELS = {
     "mnist_fc 256x2": ("mnist_fc", "mnist_fc/onnx/mnist-net_256x2.onnx.gz"),
     "oval21 base": ("oval21", "oval21/onnx/cifar_base_kw.onnx.gz"),
 }
-_BOXES, _LEAST, _MOST, _SECONDS = 16, 5, 21, 15.0  # repetitions, and seconds after which they end
+_BOXES, _LEAST, _MOST, _SECONDS = 16, 3, 21, 3.0  # repetitions, and seconds after which they end
 _CHECKOUT = "AUTO_LIRPA"
 _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _OURS, _PEER, _PLAIN = "certlip", "auto_LiRPA float32", "torch float32"
