@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,19 +21,18 @@ def cells_of(
     domain: Domain,
     low: Array | None = None,
     high: Array | None = None,
-    slopes: Mapping[int, tuple[Array, Array]] | None = None,
     keep_slopes: bool = False,
     tick: Callable[[], None] = lambda: None,
 ) -> Frame:
-    """The frame of boxes (cells, *input shape) inside the domain, or of the domain itself. slopes: see `frame_of`;
-    tick: called now and then, and may raise to end it."""
+    """The frame of boxes (cells, *input shape) inside the domain, or of the domain itself. tick: called now and then,
+    and may raise to end it."""
     low = domain.low[None] if low is None else low
     high = domain.high[None] if high is None else high
 
     def refine(frame: Frame, value: int, wanted: NDArray[np.bool_]) -> tuple[Array, Array]:
         return refined(frame, value, wanted, tick)
 
-    return frame_of(graph, low, high, domain.center, domain.radius, refine, slopes, keep_slopes)
+    return frame_of(graph, low, high, domain.center, domain.radius, refine, keep_slopes)
 
 
 def refined(

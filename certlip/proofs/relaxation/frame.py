@@ -4,7 +4,7 @@ what a rounding error in its coefficients may cost. Each input set, a box cut to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
 
@@ -67,13 +67,11 @@ def frame_of(
     center: Array | None,
     radius: float,
     refine: Refine,
-    slopes: Mapping[int, tuple[Array, Array]] | None = None,
     keep_slopes: bool = False,
 ) -> Frame:
     """Ranges of all values for cells low <= x <= high, arrays (cells, *input shape).
 
     Boxes are carried forward; where an activation is not linear on the box of its argument, `refine` is asked.
-    slopes: of the lower and upper lines, by position of pointwise nodes, where the default ones are not wanted.
     """
     frame = Frame(graph, len(low), center, radius, slopes={} if keep_slopes else None)
     readers: dict[int, list[Node]] = {}
@@ -90,8 +88,7 @@ def frame_of(
         boxes = [between(frame.low[i], frame.high[i]) for i in arguments]
         own = np.zeros((1,) * (len(graph.shapes[value]) + 1))
         if isinstance(operator, Pointwise):
-            given = (slopes or {}).get(position, (None, None))
-            frame.lines[position] = lines(operator, frame.low[arguments[0]], frame.high[arguments[0]], *given)
+            frame.lines[position] = lines(operator, frame.low[arguments[0]], frame.high[arguments[0]])
             least, greatest = image(operator, frame.low[arguments[0]], frame.high[arguments[0]])
             own = offsets_charge(frame.lines[position])
         else:
