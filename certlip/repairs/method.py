@@ -38,7 +38,7 @@ def methods() -> dict[str, Method]:
     waiting: list[type] = [Method]
     while waiting:
         kind = waiting.pop()
-        subclasses = kind.__subclasses__()
+        subclasses: list[type] = kind.__subclasses__()
         waiting += subclasses
         if not subclasses:
             found.append(kind())

@@ -44,19 +44,43 @@ def times(graph: Graph, factor: float) -> Graph:
     return normal_form(graph.append(Scale.of(graph.output_shape, factor), "scale"))
 
 
-def distance(before: Graph, after: Graph) -> float | None:
-    """|theta' - theta| / |theta| over the weights, None where the layers do not correspond."""
-    pairs = [[graph.nodes[i].operator for i in weighted(graph)] for graph in (before, after)]
-    if len(pairs[0]) != len(pairs[1]):
+@dataclass(frozen=True)
+class Change:
+    """One layer's weights and bias before and after: sizes |theta| and |theta' - theta|."""
+
+    name: str
+    shape: tuple[int, ...]
+    size: float
+    moved: float
+
+    @property
+    def relative(self) -> float:
+        return self.moved / self.size if self.size else float(self.moved > 0)
+
+
+def changes(before: Graph, after: Graph) -> list[Change] | None:
+    """Layer by layer, None where the layers do not correspond."""
+    sides = [[graph.nodes[i] for i in weighted(graph)] for graph in (before, after)]
+    if len(sides[0]) != len(sides[1]):
         return None
-    moved = size = 0.0
-    for old, new in zip(*pairs, strict=True):
-        if old.weight.shape != new.weight.shape:
+    found = []
+    for old, new in zip(*sides, strict=True):
+        a, b = old.operator, new.operator
+        if not (isinstance(a, Affine) and isinstance(b, Affine) and a.weight.shape == b.weight.shape):
             return None
-        for a, b in ((old.weight.mid, new.weight.mid), (old.bias.mid, new.bias.mid)):
-            moved += float(np.sum((b - a) ** 2))
-            size += float(np.sum(a**2))
-    return float(np.sqrt(moved / size)) if size else None
+        size = np.hypot(np.linalg.norm(a.weight.mid), np.linalg.norm(a.bias.mid))
+        moved = np.hypot(np.linalg.norm(b.weight.mid - a.weight.mid), np.linalg.norm(b.bias.mid - a.bias.mid))
+        found.append(Change(old.name or new.name, a.weight.shape, float(size), float(moved)))
+    return found
+
+
+def distance(before: Graph, after: Graph) -> float | None:
+    """|theta' - theta| / |theta| over all weights, None where the layers do not correspond."""
+    found = changes(before, after)
+    if not found:
+        return None
+    size = np.linalg.norm([change.size for change in found])
+    return float(np.linalg.norm([change.moved for change in found]) / size) if size else None
 
 
 @dataclass(frozen=True, eq=False)
