@@ -47,8 +47,8 @@ def markdown(report: RepairReport) -> str:
 
 _STATES = "On the samples that score; bounds are proved and rounded up, the other numbers are measured."
 _CURVE = (
-    "Share of the scored samples that keep their right class within the radius, proved by Lipschitz bounds that hold for "
-    "all inputs."
+    "Share of the scored samples that keep their right class within the radius, proved by Lipschitz bounds that hold "
+    "for all inputs."
 )
 _METHODS = "On the samples that choose between candidates; * marks the one chosen."
 _CHANGES = "Sizes of weights and bias together; affine operators that follow each other count as one layer."
