@@ -18,7 +18,7 @@ from certlip.properties.outputs import ALL, scores, select
 from certlip.repairs.losses import mean_loss
 from certlip.repairs.problem import Problem, classes_of
 from certlip.repairs.radii import certified_radii, tolerated_radius
-from certlip.repairs.requirement import MaxLipschitz
+from certlip.repairs.requirement import MaxLipschitz, MinCertified
 from certlip.repairs.surgery import distance
 from certlip.repairs.task import Rows, outputs_of
 from certlip.rigor.rounding import Array
@@ -112,9 +112,10 @@ class Judge:
         if not problem.is_classifier:
             outputs = outputs_of(model.graph, rows.x)
             error = float(np.mean((outputs - rows.y) ** 2))
-            tolerance = None if isinstance(requirement, MaxLipschitz) else requirement.tolerance
-            radius = 0.0 if tolerance is None else tolerated_radius(bound, tolerance)
-            certified = None if tolerance is None else Fraction(int(Fraction(radius) > requirement.eps))
+            radius, certified = 0.0, None
+            if isinstance(requirement, MinCertified) and requirement.tolerance is not None:
+                radius = tolerated_radius(bound, requirement.tolerance)
+                certified = Fraction(int(Fraction(radius) > requirement.eps))
             loss = mean_loss(problem.loss, outputs, rows.y)
             return Scores(len(rows), loss, None, error, certified, np.full(len(rows), radius))
         outputs = outputs_of(select(model.graph, scores(model.graph)), rows.x)
@@ -122,7 +123,7 @@ class Judge:
         loss = mean_loss(problem.loss, outputs, rows.y)
         radii = certified_radii(model, bound, rows, end)
         certified = None
-        if not isinstance(requirement, MaxLipschitz):
+        if isinstance(requirement, MinCertified):
             certified = self._certified(model, part, radii, requirement.eps, end)
         return Scores(len(rows), loss, accuracy, None, certified, radii)
 

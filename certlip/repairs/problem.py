@@ -144,7 +144,7 @@ def classifies(model: Model, given: list[Dataset], loss: str | None) -> bool:
         return False
     if model.graph.output_size > 1 or is_probability(model.graph):
         return True
-    return all(set(np.unique(part.targets)) <= {0, 1} for part in given)
+    return all(set(np.unique(np.asarray(part.targets))) <= {0, 1} for part in given)
 
 
 def classes_of(outputs: Array) -> np.ndarray:
