@@ -10,8 +10,8 @@ through R and E, so K K' <= T implies W W' <= T, and K'K <= T implies W'W <= T.
 
 On the infinite grid strides and dilations are exact changes of coordinates: output t reads position s t + d a through
 tap a. (1) A common divisor of s and d only thins the positions that are read. (2) At s = 1 the positions fall apart
-into d interleaved grids, each with d = 1. (3) Otherwise the dilation is written out as zeros, and a stride s is a stride 1
-over s times as many channels, one for each phase of the position. A weight therefore *is* a tensor of shape
+into d interleaved grids, each with d = 1. (3) Otherwise the dilation is written out as zeros, and a stride s is a
+stride 1 over s times as many channels, one for each phase of the position. A weight therefore *is* a tensor of shape
 (groups, outputs, inputs * phases, *window) of stride-1 kernels; a dense one has no window.
 """
 
