@@ -1,3 +1,4 @@
 """Every repair method: importing this module registers them."""
 
 from certlip.repairs import scale  # noqa: F401
+from certlip.repairs.convex import method  # noqa: F401

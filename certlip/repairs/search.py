@@ -15,6 +15,7 @@ from certlip.repairs.method import Method
 from certlip.repairs.problem import Problem
 from certlip.repairs.requirement import MinCertified, rival_spread
 from certlip.repairs.scale import within
+from certlip.repairs.surgery import times
 from certlip.repairs.task import Task
 
 _NO_BOUND = "no Lipschitz bound of the model was proved in the time given; use a longer timeout"
@@ -50,7 +51,7 @@ class Search:
         """Every method for every aim, from the weakest, until an aim has led to what is asked."""
         problem = self.problem
         spread = rival_spread(problem.norm, problem.body.output_size)
-        aims = list(problem.requirement.aims(spread))
+        aims = list(problem.requirement.aims(spread, self._reached()))
         for number, aim in enumerate(aims):
             end = time.monotonic() + (self.deadline - time.monotonic()) / (len(aims) - number)
             task = problem.task(aim, problem.body, end, self.seconds)
@@ -58,10 +59,16 @@ class Search:
             if start is None:
                 self.notes |= {method.name: _NO_BOUND for method in methods if method.name not in self.found}
                 return
-            self._try_all(methods, replace(task, start=start))
+            self._try_all(methods, replace(task, start=start), aim.factor)
             best = self.best
             if best is not None and best.meets and self._is_clear(best):
                 return
+
+    def _reached(self) -> float | None:
+        """The median of the radii that are certified of the model as it is; None for regressors or where none is."""
+        radii = self.original.scores.radii
+        positive = radii[(radii > 0) & np.isfinite(radii)]
+        return float(np.median(positive)) if self.problem.is_classifier and len(positive) else None
 
     def _is_clear(self, attempt: Attempt) -> bool:
         """Whether a share is met by more than a standard error, so that other samples will show it, too."""
@@ -71,7 +78,7 @@ class Search:
         share = float(certified)
         return share - np.sqrt(share * (1 - share) / attempt.scores.samples) >= float(requirement.share)
 
-    def _try_all(self, methods: Sequence[Method], task: Task) -> None:
+    def _try_all(self, methods: Sequence[Method], task: Task, factor: float) -> None:
         waiting = []
         for method in methods:
             obstacle = method.obstacle(task)
@@ -85,15 +92,15 @@ class Search:
             if share <= 0:
                 self.notes.setdefault(method.name, "the time was spent before it could start")
                 continue
-            self._try(method, replace(task, deadline=now + share))
+            self._try(method, replace(task, deadline=now + share), factor)
 
-    def _try(self, method: Method, task: Task) -> None:
+    def _try(self, method: Method, task: Task, factor: float) -> None:
         """A method's candidates as they come. What fails in the arithmetic of a search is that method's own end."""
         began, seen = time.monotonic(), []
         self.progress(f"{method.name}: bound {task.target:.6g}")
         try:
             for body in method.propose(task):
-                seen += self._judged(method.name, body, began)
+                seen += self._judged(method.name, body if factor == 1.0 else times(body, factor), began)
                 if task.expired:
                     break
         except (ArithmeticError, ValueError, np.linalg.LinAlgError, CertlipError) as error:

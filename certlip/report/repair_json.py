@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from certlip.properties.numbers import decimal_down
 from certlip.repairs.requirement import MaxLipschitz
 from certlip.repairs.surgery import changes
 from certlip.report.json_form import SCHEMA, bound_json, finite, model_json
 
 if TYPE_CHECKING:
-    from certlip.repairs.attempt import Attempt
+    from certlip.repairs.attempt import Attempt, Scores
     from certlip.repairs.requirement import Requirement
     from certlip.repairs.result import RepairReport, State
 
@@ -66,6 +67,7 @@ def state_json(state: State) -> dict[str, Any]:
         "loss": finite(scores.loss),
         "accuracy": scores.accuracy,
         "mean_squared_error": None if scores.error is None else finite(scores.error),
+        "mean_radius": _mean_radius(scores),
         "certified": state.certified if asked else None,
         "certified_share": state.certified / len(state.verdicts) if asked else None,
     }
@@ -99,7 +101,12 @@ def attempt_json(name: str, attempt: Attempt, report: RepairReport) -> dict[str,
         "loss": finite(scores.loss),
         "accuracy": scores.accuracy,
         "mean_squared_error": None if scores.error is None else finite(scores.error),
+        "mean_radius": _mean_radius(scores),
         "certified_share": None if scores.certified is None else float(scores.certified),
         "distance": attempt.distance,
         "seconds": round(attempt.seconds, 3),
     }
+
+
+def _mean_radius(scores: Scores) -> float | None:
+    return None if scores.accuracy is None else finite(decimal_down(scores.mean_radius))
