@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from small_models import ZOO
@@ -17,7 +19,7 @@ DRAW = np.random.default_rng(0)
 
 def chain(*sizes: int) -> Graph:
     nodes = []
-    for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for i, (a, b) in enumerate(pairwise(sizes)):
         nodes.append(Node(Dense.of(DRAW.normal(size=(b, a)), DRAW.normal(size=b)), (len(nodes),), f"dense{i}"))
         if i < len(sizes) - 2:
             nodes.append(Node((Relu(), Tanh())[i % 2], (len(nodes),)))
