@@ -1,0 +1,1 @@
+"""Repairs: networks changed until a required bound is proved."""
