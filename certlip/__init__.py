@@ -1,7 +1,7 @@
 """Proved bounds on how far a neural network's output can move when its input moves.
 
-Its functions, `certlip.load`, `bound`, `verify`, `verify_property`, `verify_instances`, `radius` and `check`, are
-loaded on first use, so that `import certlip` costs nothing.
+Its functions, `certlip.load`, `bound`, `verify`, `verify_property`, `verify_instances`, `radius`, `repair` and `check`,
+are loaded on first use, so that `import certlip` costs nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from certlip.check import check
     from certlip.importers import load
     from certlip.properties import Output
-    from certlip.runs import verify_instances, verify_property
+    from certlip.runs import repair, verify_instances, verify_property
 
 _HOMES = {
     "Output": "certlip.properties",
@@ -23,13 +23,15 @@ _HOMES = {
     "check": "certlip.check",
     "load": "certlip.importers",
     "radius": "certlip.api",
+    "repair": "certlip.runs",
     "verify": "certlip.api",
     "verify_instances": "certlip.runs",
     "verify_property": "certlip.runs",
 }
 
 __all__ = [
-    "Output", "__version__", "bound", "check", "load", "radius", "verify", "verify_instances", "verify_property",
+    "Output", "__version__", "bound", "check", "load", "radius", "repair", "verify", "verify_instances",
+    "verify_property",
 ]  # fmt: skip
 
 

@@ -142,6 +142,13 @@ def method_table() -> str:
     return table(("method", "runs with", "theorem", "what it is", "use it"), rows)
 
 
+def repair_table() -> str:
+    from certlip.repairs.method import methods
+
+    rows = [(code(method.name), method.summary) for method in methods().values()]
+    return table(("method", "what it does"), rows)
+
+
 # ---------------------------------------------------------------- operators
 
 
@@ -368,6 +375,7 @@ def capital(text: str) -> str:
 
 PARTS = {
     "methods.md": {"methods": method_table},
+    "repair.md": {"repairs": repair_table},
     "operators.md": {"operators": operator_table, "classes": class_table, "refusals": refusal_table},
     "json.md": {"fields": output_fields},
     "certificates.md": {"fields": certificate_fields},

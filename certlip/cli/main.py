@@ -11,7 +11,7 @@ import traceback
 import click
 from click.exceptions import Exit
 
-from certlip.cli import attest, bound, check, explain, inspect, methods, radius, solvers, verify
+from certlip.cli import attest, bound, check, explain, inspect, methods, radius, repair, solvers, verify
 from certlip.cli.exit_codes import CLOSED_PIPE, EXIT_CODES, INTERNAL, INTERRUPTED
 from certlip.errors import CertlipError, UsageError
 from certlip.report.text import one_line
@@ -24,7 +24,7 @@ def main() -> None:
     """Prove how far a neural network's output can move when its input moves."""
 
 
-for module in (inspect, bound, verify, radius, check, explain, attest, solvers, methods):
+for module in (inspect, bound, verify, radius, repair, check, explain, attest, solvers, methods):
     main.add_command(module.command)
 
 

@@ -1,4 +1,4 @@
-"""`certlip methods`: the certifiers of Lipschitz bounds, and the methods that decide samples without one."""
+"""`certlip methods`: certifiers of Lipschitz bounds, methods that decide samples without one, methods of repair."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from certlip.cli.options import json_option, print_json
 def command(as_json: bool) -> int:
     """List the methods, cheapest first, and when to use which."""
     from certlip.lipschitz import certifiers
+    from certlip.repairs.method import methods as repair_methods
     from certlip.report.console import print_table
     from certlip.verification.plan import LINEAR_METHODS
 
@@ -30,9 +31,12 @@ def command(as_json: bool) -> int:
         ]
         common = {"in_auto": True, "proof": "branches", "norms": ["l2", "linf"]}
         entries += [{"name": n, "summary": what, "when": when, **common} for n, (what, when) in LINEAR_METHODS.items()]
-        print_json({"schema": 1, "methods": entries})
+        repairs = [{"name": method.name, "summary": method.summary} for method in repair_methods().values()]
+        print_json({"schema": 1, "methods": entries, "repairs": repairs})
     else:
         rows = [(c.name, "yes" if c.in_auto else "no", c.summary, c.when) for c in known]
         rows += [(name, "yes", what, when) for name, (what, when) in LINEAR_METHODS.items()]
         print_table(("method", "in auto", "what it does", "use it"), rows)
+        repairs = [(method.name, method.summary) for method in repair_methods().values()]
+        print_table(("certlip repair", "what it does"), repairs)
     return 0

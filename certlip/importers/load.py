@@ -70,6 +70,13 @@ def load(
     return _finish(file, path.name, "onnx", input_name, output_name, check)
 
 
+def load_bytes(
+    raw: bytes, name: str, *, input_name: str | None = None, output_name: str | None = None, check: bool = True
+) -> Model:
+    """The same from the bytes of an ONNX file without external data; `name` is what messages call it."""
+    return _finish(parse(raw), name, "onnx", input_name, output_name, check, raw=raw)
+
+
 def pickled(path: Path) -> ModelError:
     """The refusal of a pickled file, with the line to type instead."""
     return ModelError(

@@ -91,7 +91,7 @@ def _solved(
             return None, 0.0, 0, "deadline"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that a solution is inaccurate is in its status, and the proof decides
-            program.solve(solver=solver, **_time_limit(solver, remaining))
+            program.solve(solver=solver, **time_limit(solver, remaining))
     except cp.SolverError:
         return None, 0.0, 0, "stalled"
     late = deadline is not None and time.monotonic() >= deadline
@@ -115,7 +115,7 @@ def _slightly_inside(
     return start
 
 
-def _time_limit(solver: str, seconds: float | None) -> dict[str, Any]:
+def time_limit(solver: str, seconds: float | None) -> dict[str, Any]:
     if seconds is None:
         return {}
     if solver == "MOSEK":

@@ -36,12 +36,17 @@ def every(certifier: Certifier, seconds: float) -> bool:
 
 class BoundTable:
     """Bounds by output, refined method by method; none without a method. `graph` is the raw graph of the imported
-    model."""
+    model. own_seconds: pairs share the multipliers of the whole output where a program of their own takes longer."""
 
     def __init__(
-        self, graph: Graph, norm: str, method: str | None, progress: Callable[[str], None] = lambda message: None
+        self,
+        graph: Graph,
+        norm: str,
+        method: str | None,
+        progress: Callable[[str], None] = lambda message: None,
+        own_seconds: float = _OWN_SECONDS,
     ):
-        self.norm = norm
+        self.norm, self._own_seconds = norm, own_seconds
         self._graph, self._progress = graph, progress
         self._methods = [] if method is None else methods(method)
         self._patient = method != "auto"
@@ -56,6 +61,11 @@ class BoundTable:
     def has_local(self) -> bool:
         """Whether the chosen methods include the one that also bounds a network on a ball."""
         return any(isinstance(certifier, LipSDP) and not certifier.is_reference for certifier in self._methods)
+
+    def know(self, bound: Bound) -> None:
+        """A bound that was found elsewhere; its method is not run again for this output."""
+        self._bounds.setdefault(bound.output, {})[bound.method] = bound
+        self._finished.add((bound.output, bound.method))
 
     def best(self, output: Output) -> Bound | None:
         """The smallest bound proved so far."""
@@ -117,7 +127,7 @@ class BoundTable:
         is_one_of_many = output.kind in ("pair", "logit") and self._graph.output_size > 2
         if isinstance(certifier, LipSDP) and not certifier.is_reference and is_one_of_many:
             expected = certifier.seconds(graph, self.norm) if certifier.supports(graph, self.norm) is None else 0.0
-            if expected > _OWN_SECONDS:
+            if expected > self._own_seconds:
                 return self._from_shared(certifier, graph, output, deadline)
             if expected > _QUICK_SECONDS:
                 certifier = replace(certifier, tolerance=max(certifier.tolerance, _SHOWN_GAP))

@@ -1,0 +1,172 @@
+"""A candidate as the file it would be: read back, bounded with a proof, and scored on samples it was not fitted to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from certlip.errors import CertlipError
+from certlip.graph import Graph
+from certlip.importers import Model, load_bytes
+from certlip.lipschitz import Bound, best, bound_output
+from certlip.onnx_writer import write
+from certlip.properties.outputs import ALL, scores, select
+from certlip.repairs.losses import mean_loss
+from certlip.repairs.problem import Problem, classes_of
+from certlip.repairs.radii import certified_radii, tolerated_radius
+from certlip.repairs.requirement import MaxLipschitz, MinCertified
+from certlip.repairs.surgery import distance
+from certlip.repairs.task import Rows, outputs_of
+from certlip.rigor.rounding import Array
+from certlip.verification import Question, Status, Verifier, verify_samples
+from certlip.verification.dataset import Dataset
+
+_SEARCHED = 200  # samples on which linear bounds are asked for beside a Lipschitz bound
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """On one part of the samples. accuracy: of classes, error: mean squared of targets; the other is None. certified:
+    share that the requirement asks about, None without one. radii: proved, see `certified_radii`."""
+
+    samples: int
+    loss: float
+    accuracy: float | None
+    error: float | None
+    certified: Fraction | None
+    radii: Array
+
+    @property
+    def standard_error(self) -> float:
+        """Of the accuracy."""
+        share = self.accuracy or 0.0
+        return float(np.sqrt(max(share * (1 - share), 1.0 / self.samples) / self.samples))
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """bound: on all outputs of the written file, None where nothing was proved. meets: what the requirement asks is
+    proved, for a share of samples on the part that chooses. seconds: since the method began."""
+
+    method: str
+    body: Graph
+    model: Model
+    bound: Bound | None
+    scores: Scores
+    distance: float | None
+    meets: bool
+    seconds: float
+
+    @property
+    def raw(self) -> bytes:
+        """The ONNX file."""
+        if self.model.onnx_bytes is None:
+            raise ValueError("the model was not read from bytes")
+        return self.model.onnx_bytes
+
+
+class Judge:
+    """Turns candidate graphs into attempts. seconds: for the proof of one bound."""
+
+    def __init__(self, problem: Problem, seconds: float):
+        self.problem, self._seconds = problem, seconds
+        self.refused: dict[str, str] = {}
+
+    def attempt(self, method: str, body: Graph, began: float) -> Attempt | None:
+        """None, with a reason in `refused`, for a candidate that cannot be written or is read differently."""
+        problem = self.problem
+        try:
+            model = load_bytes(write(problem.whole(body), problem.model), problem.model.name)
+        except CertlipError as error:
+            self.refused[method] = str(error)
+            return None
+        bound = self.bound(model)
+        rows = problem.rows(problem.parts.validation)
+        found = self.scores(model, bound, problem.parts.validation, rows, self._seconds)
+        seconds = time.monotonic() - began
+        moved = distance(problem.body, body)
+        return Attempt(method, body, model, bound, found, moved, self._meets(bound, found), seconds)
+
+    def original(self) -> Attempt:
+        """The model as it is."""
+        problem, began = self.problem, time.monotonic()
+        bound = self.bound(problem.model)
+        part = problem.parts.validation
+        found = self.scores(problem.model, bound, part, problem.rows(part), self._seconds)
+        meets, seconds = self._meets(bound, found), time.monotonic() - began
+        return Attempt("none", problem.body, problem.model, bound, found, 0.0, meets, seconds)
+
+    def bound(self, model: Model) -> Bound | None:
+        """The best bound that the time allows."""
+        end = time.monotonic() + self._seconds
+        return best(bound_output(model.graph, ALL, self.problem.norm, "auto", end))
+
+    def scores(self, model: Model, bound: Bound | None, part: Dataset, rows: Rows, seconds: float) -> Scores:
+        """How good a model is on some samples; radii as far as the seconds allow."""
+        problem, end = self.problem, time.monotonic() + seconds
+        requirement = problem.requirement
+        if not problem.is_classifier:
+            outputs = outputs_of(model.graph, rows.x)
+            error = float(np.mean((outputs - rows.y) ** 2))
+            radius, certified = 0.0, None
+            if isinstance(requirement, MinCertified) and requirement.tolerance is not None:
+                radius = tolerated_radius(bound, requirement.tolerance)
+                certified = Fraction(int(Fraction(radius) > requirement.eps))
+            loss = mean_loss(problem.loss, outputs, rows.y)
+            return Scores(len(rows), loss, None, error, certified, np.full(len(rows), radius))
+        outputs = outputs_of(select(model.graph, scores(model.graph)), rows.x)
+        accuracy = float(np.mean(classes_of(outputs) == rows.y))
+        loss = mean_loss(problem.loss, outputs, rows.y)
+        radii = certified_radii(model, bound, rows, end)
+        certified = None
+        if isinstance(requirement, MinCertified):
+            certified = self._certified(model, part, radii, requirement.eps, end)
+        return Scores(len(rows), loss, accuracy, None, certified, radii)
+
+    def _certified(self, model: Model, part: Dataset, radii: Array, eps: Fraction, end: float) -> Fraction:
+        """Share of samples with a large enough radius, or else certified by linear bounds of their own."""
+        held = np.array([Fraction(radius) > eps for radius in radii])
+        open_ones = np.flatnonzero(~held)[:_SEARCHED]
+        if len(open_ones):
+            left = Dataset(part.inputs[open_ones], np.asarray(part.targets)[open_ones], part.where)
+            verifier = Verifier(model, Question(eps, self.problem.norm), "crown")
+            results = verify_samples(verifier, left, None, max(end - time.monotonic(), 0.0))
+            held[open_ones] = [result.status is Status.CERTIFIED for result in results]
+        return Fraction(int(held.sum()), len(held))
+
+    def _meets(self, bound: Bound | None, found: Scores) -> bool:
+        requirement = self.problem.requirement
+        if isinstance(requirement, MaxLipschitz):
+            return bound is not None and Fraction(bound.value) <= requirement.limit
+        return found.certified is not None and found.certified >= requirement.share
+
+
+def best_attempt(attempts: Sequence[Attempt]) -> Attempt | None:
+    """Of those that meet the requirement, the best; else the one that comes closest.
+
+    Among classifiers only accuracies within a standard error of the highest one count as equal (a difference that the
+    samples do not show decides nothing); of these the one with the smallest loss, or with the larger certified share
+    where a share was asked for. Regressors: the smallest error.
+    """
+    if not attempts:
+        return None
+    meeting = [attempt for attempt in attempts if attempt.meets]
+    if not meeting:
+        return min(attempts, key=_shortfall)
+    top = max(meeting, key=lambda attempt: attempt.scores.accuracy or 0.0)
+    if top.scores.accuracy is None:
+        return min(meeting, key=lambda attempt: attempt.scores.error or 0.0)
+    least = top.scores.accuracy - top.scores.standard_error
+    equal = [attempt for attempt in meeting if (attempt.scores.accuracy or 0.0) >= least]
+    return min(equal, key=lambda attempt: (-(attempt.scores.certified or 0), attempt.scores.loss))
+
+
+def _shortfall(attempt: Attempt) -> tuple[Fraction, float]:
+    """How far an attempt is from what is asked: by its certified share where one is, then by its bound."""
+    certified = attempt.scores.certified
+    value = float("inf") if attempt.bound is None else attempt.bound.value
+    return (Fraction(0) if certified is None else -certified), value

@@ -1,0 +1,55 @@
+"""The contract of repair methods, and the register that the command line and the documentation read."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import ClassVar
+
+from certlip.errors import UsageError
+from certlip.graph import Graph
+from certlip.repairs.task import Task
+
+
+class Method(ABC):
+    """Proposes networks of the same interface; whether they meet the bound is proved elsewhere, on the written file.
+
+    rank: order in which `auto` tries the methods, quick ones first.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    rank: ClassVar[int] = 50
+
+    @abstractmethod
+    def obstacle(self, task: Task) -> str | None:
+        """Why the method does not apply to this task, None where it does."""
+
+    @abstractmethod
+    def propose(self, task: Task) -> Iterator[Graph]:
+        """Candidates, each better in the method's own eyes than the one before, until `task.deadline` or an end."""
+
+
+def methods() -> dict[str, Method]:
+    """All final methods by name, in the order in which `auto` tries them."""
+    from certlip.repairs import catalogue  # noqa: F401 - importing it registers the methods
+
+    found: list[Method] = []
+    waiting: list[type] = [Method]
+    while waiting:
+        kind = waiting.pop()
+        subclasses: list[type] = kind.__subclasses__()
+        waiting += subclasses
+        if not subclasses:
+            found.append(kind())
+    return {method.name: method for method in sorted(found, key=lambda method: (method.rank, method.name))}
+
+
+def chosen(name: str) -> list[Method]:
+    """The methods that `--method` names."""
+    known = methods()
+    if name == "auto":
+        return list(known.values())
+    if name not in known:
+        raise UsageError(f"unknown method '{name}'; choose auto or one of {', '.join(known)}")
+    return [known[name]]

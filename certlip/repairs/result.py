@@ -1,0 +1,89 @@
+"""What a repair comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from certlip.importers import Model
+from certlip.repairs.attempt import Attempt, Scores
+from certlip.repairs.problem import Problem
+from certlip.repairs.requirement import MaxLipschitz
+from certlip.rigor.rounding import Array
+from certlip.verification import SampleResult, Status
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """A model with what is known of it on the samples that score: its attempt (bound, choice), scores, and verdicts
+    where a certified share is asked for."""
+
+    attempt: Attempt
+    scores: Scores
+    verdicts: tuple[SampleResult, ...] = ()
+
+    @property
+    def certified(self) -> int:
+        """Verdicts that are proofs."""
+        return sum(result.status is Status.CERTIFIED for result in self.verdicts)
+
+
+@dataclass(frozen=True, eq=False)
+class RepairReport:
+    """met: what the requirement asks is proved of `after`, on the scored samples where it is about a share.
+
+    model: the repaired model, from `files["model"]` where it was written. after: the same as `before` where nothing
+    came closer. table: the best attempt of each method. notes: why a method has none. unchanged: the model met the
+    requirement as it was. files: by role: model, certificates, json, markdown.
+    """
+
+    problem: Problem
+    before: State
+    after: State
+    model: Model
+    table: Mapping[str, Attempt]
+    notes: Mapping[str, str]
+    met: bool
+    unchanged: bool
+    interrupted: bool
+    seconds: float
+    seed: int
+    files: Mapping[str, Path]
+
+    @property
+    def shortfall(self) -> float:
+        """How far the result is from what was asked, 0 where it is met: the excess of the bound, or the missing share
+        of samples; infinite without a bound."""
+        requirement, after = self.problem.requirement, self.after
+        if self.met:
+            return 0.0
+        if isinstance(requirement, MaxLipschitz):
+            bound = after.attempt.bound
+            return float("inf") if bound is None else float(bound.value - requirement.limit)
+        return float(requirement.share) - after.certified / max(len(after.verdicts), 1)
+
+    def curve(self, state: State) -> list[tuple[float, float]]:
+        """(radius, share of the scored samples certified beyond it); at radius 0 that is the accuracy, ties aside.
+        Regressors have none."""
+        if not self.problem.is_classifier:
+            return []
+        return [(radius, share_beyond(state.scores.radii, radius)) for radius in self.curve_radii]
+
+    @property
+    def curve_radii(self) -> list[float]:
+        """Ten steps up to the radius that one in twenty samples of the better state exceeds, and the eps asked for."""
+        ends = [float(np.quantile(state.scores.radii, 0.95)) for state in (self.before, self.after)]
+        top = max((end for end in ends if end < float("inf")), default=0.0)
+        radii = {float(f"{top * step / 10:.3g}") for step in range(11)}
+        requirement = self.problem.requirement
+        if not isinstance(requirement, MaxLipschitz):
+            radii.add(float(requirement.eps))
+        return sorted(radii)
+
+
+def share_beyond(radii: Array, radius: float) -> float:
+    """Share of samples whose certified radius is larger."""
+    return float((radii > radius).mean())

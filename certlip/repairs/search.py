@@ -1,0 +1,114 @@
+"""The methods one after the other, each with its share of the time, and what came of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from certlip.errors import CertlipError
+from certlip.graph import Graph
+from certlip.repairs.attempt import Attempt, Judge, best_attempt
+from certlip.repairs.method import Method
+from certlip.repairs.problem import Problem
+from certlip.repairs.requirement import MinCertified, rival_spread
+from certlip.repairs.scale import within
+from certlip.repairs.task import Task
+
+_NO_BOUND = "no Lipschitz bound of the model was proved in the time given; use a longer timeout"
+
+
+@dataclass
+class Search:
+    """judge: of one problem. deadline: a value of `time.monotonic()`. seconds: for the proof of one bound.
+
+    `found` holds the best attempt of each method so far and `notes` why a method has none; both are there whenever the
+    search is interrupted. each: hears of every attempt that is a method's best.
+    """
+
+    judge: Judge
+    original: Attempt
+    deadline: float
+    seconds: float
+    progress: Callable[[str], None] = lambda message: None
+    each: Callable[[Attempt], None] = lambda attempt: None
+    found: dict[str, Attempt] = field(default_factory=dict, init=False)
+    notes: dict[str, str] = field(default_factory=dict, init=False)
+
+    @property
+    def problem(self) -> Problem:
+        return self.judge.problem
+
+    @property
+    def best(self) -> Attempt | None:
+        """The best attempt of all methods; the model itself where it comes closer than they all."""
+        return best_attempt([*self.found.values(), self.original])
+
+    def run(self, methods: Sequence[Method]) -> None:
+        """Every method for every aim, from the weakest, until an aim has led to what is asked."""
+        problem = self.problem
+        spread = rival_spread(problem.norm, problem.body.output_size)
+        aims = list(problem.requirement.aims(spread))
+        for number, aim in enumerate(aims):
+            end = time.monotonic() + (self.deadline - time.monotonic()) / (len(aims) - number)
+            task = problem.task(aim, problem.body, end, self.seconds)
+            start = within(task, problem.body)
+            if start is None:
+                self.notes |= {method.name: _NO_BOUND for method in methods if method.name not in self.found}
+                return
+            self._try_all(methods, replace(task, start=start))
+            best = self.best
+            if best is not None and best.meets and self._is_clear(best):
+                return
+
+    def _is_clear(self, attempt: Attempt) -> bool:
+        """Whether a share is met by more than a standard error, so that other samples will show it, too."""
+        requirement, certified = self.problem.requirement, attempt.scores.certified
+        if not isinstance(requirement, MinCertified) or certified is None or requirement.tolerance is not None:
+            return True
+        share = float(certified)
+        return share - np.sqrt(share * (1 - share) / attempt.scores.samples) >= float(requirement.share)
+
+    def _try_all(self, methods: Sequence[Method], task: Task) -> None:
+        waiting = []
+        for method in methods:
+            obstacle = method.obstacle(task)
+            if obstacle is None:
+                waiting.append(method)
+            else:
+                self.notes[method.name] = obstacle
+        for number, method in enumerate(waiting):
+            now = time.monotonic()
+            share = (task.deadline - now) / (len(waiting) - number)
+            if share <= 0:
+                self.notes.setdefault(method.name, "the time was spent before it could start")
+                continue
+            self._try(method, replace(task, deadline=now + share))
+
+    def _try(self, method: Method, task: Task) -> None:
+        """A method's candidates as they come. What fails in the arithmetic of a search is that method's own end."""
+        began, seen = time.monotonic(), []
+        self.progress(f"{method.name}: bound {task.target:.6g}")
+        try:
+            for body in method.propose(task):
+                seen += self._judged(method.name, body, began)
+                if task.expired:
+                    break
+        except (ArithmeticError, ValueError, np.linalg.LinAlgError, CertlipError) as error:
+            self.notes[method.name] = f"stopped: {error}"
+        if not seen and method.name not in self.found:
+            reason = self.judge.refused.get(method.name, "it found no candidate within its time")
+            self.notes.setdefault(method.name, reason)
+
+    def _judged(self, name: str, body: Graph, began: float) -> list[Attempt]:
+        attempt = self.judge.attempt(name, body, began)
+        if attempt is None:
+            return []
+        known = self.found.get(name)
+        if known is None or best_attempt([known, attempt]) is attempt:
+            self.found[name] = attempt
+            self.notes.pop(name, None)
+            self.each(attempt)
+        return [attempt]
