@@ -12,6 +12,7 @@ unknowns. What it returns has ``S(x) > 0`` in floating point and nothing more is
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ class Distance:
         return np.concatenate([*(np.ravel(part) for part in parts), np.full(int(self.lmi.free_rho), last)])
 
 
-def minimise(cost: Distance, start: Array, *, gap: float = 1e-3, deadline: float | None = None) -> Array:
+def minimise(cost: Distance, start: Array, *, gap: float = 1e-3, deadline: float = math.inf) -> Array:
     """``x`` with ``S(x) > 0`` and ``F(x)`` within ``gap * F(start)`` of an optimum, or what was reached in time.
 
     Raises ``ValueError`` unless ``S(start) > 0``.
@@ -107,7 +108,7 @@ def factorised(S: Array) -> Array | None:
     return None if failed or not np.isfinite(factor[-1, -1]) else factor
 
 
-def _centred(cost: Distance, x: Array, factor: Array, tau: float, deadline: float | None) -> tuple[Array, Array]:
+def _centred(cost: Distance, x: Array, factor: Array, tau: float, deadline: float) -> tuple[Array, Array]:
     """Newton's method for ``F - tau log det S``, with steps that stay inside."""
     lmi = cost.lmi
     value = cost.value(x) + tau * _barrier(lmi, x, factor)
@@ -143,7 +144,7 @@ def _centred(cost: Distance, x: Array, factor: Array, tau: float, deadline: floa
 
 
 def _conjugate_gradients(
-    product: Callable[[Array], Array], right: Array, solve: Callable[[Array], Array], deadline: float | None
+    product: Callable[[Array], Array], right: Array, solve: Callable[[Array], Array], deadline: float
 ) -> Array:
     """An approximate solution that is a descent direction whenever it stops."""
     x, r = np.zeros_like(right), right.copy()
@@ -175,5 +176,5 @@ def _barrier(lmi: Lmi, x: Array, factor: Array) -> float:
     return lmi.normalising(x)[0] - 2.0 * float(np.sum(np.log(np.diag(factor))))
 
 
-def _late(deadline: float | None) -> bool:
-    return deadline is not None and time.monotonic() >= deadline
+def _late(deadline: float) -> bool:
+    return time.monotonic() >= deadline

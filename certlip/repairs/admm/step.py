@@ -13,6 +13,7 @@ space: projecting onto them shortens the distance and is a compression of the ma
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -60,7 +61,7 @@ def stepped(
     mu: float | None = None,
     joint: bool = True,
     gap: float = GAP,
-    deadline: float | None = None,
+    deadline: float = math.inf,
 ) -> Certified:
     """The step from ``present`` towards ``target``, ``weight`` being r; ``mu=None`` keeps ``rho``."""
     now, aim, widened = _narrowed(present.weights, target)
