@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from certlip.bounds.torch_graph import _TABLE as FORWARD
+from certlip.bounds.torch_graph import function_of
 from certlip.graph import Affine
 from certlip.ops import Conv, ConvTranspose, Dense, Reindex, Scale
 from certlip.rigor.ball import Ball
@@ -29,9 +29,9 @@ def adjoint(operator: Affine, constant: Callable[[Any], torch.Tensor]) -> Functi
         return lambda y: y * factor
     if isinstance(operator, Conv):
         transposed = ConvTranspose.of(operator, Ball.exact(0.0))
-        return FORWARD[ConvTranspose](transposed, constant)
+        return function_of(transposed, constant)
     if isinstance(operator, ConvTranspose):
-        return FORWARD[Conv](operator.conv.with_bias(Ball.exact(0.0), np.zeros(())), constant)
+        return function_of(operator.conv.with_bias(Ball.exact(0.0), np.zeros(())), constant)
     if isinstance(operator, Reindex):
         return _reindex(operator, constant)
     raise TypeError(f"{type(operator).__name__} has no transpose in torch")

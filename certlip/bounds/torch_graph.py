@@ -1,7 +1,8 @@
 """A graph as a batched torch function with automatic derivatives, in float32 or float64, on a CPU or a GPU.
 
 It guides searches and proves nothing: weights are rounded to the type, sums are taken in any order. An operator that
-the table below does not know runs through its own `value` and `pullback`, in numpy, so that every graph works.
+the tables below do not know runs through its own `value` and `pullback`, in numpy, so that every graph works.
+Operators with weights also come as functions of these (`weighted_function`), for training.
 
 Importing torch takes seconds, so it happens at the first call of `torch_graph`.
 """
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from certlip.graph import Graph, Operator
+from certlip.graph import Affine, Graph, Operator
 from certlip.ops import (
     Abs,
     Add,
@@ -45,18 +46,16 @@ Function = Callable[..., "torch.Tensor"]
 Constant = Callable[[Any], "torch.Tensor"]
 """An array as a tensor of the chosen type and device; integers stay integers."""
 
+Weighted = Callable[["torch.Tensor", "torch.Tensor", "torch.Tensor"], "torch.Tensor"]
+"""(x, weight, bias) to W x + b: shapes of weight and bias as in the operator, x with the batch as first axis."""
+
 
 def torch_graph(graph: Graph, dtype: str = "float32", device: str = "cpu") -> Function:
     """A function from tensors (N, *input_shape) to (N, *output_shape), `dtype` "float32" or "float64"."""
     import torch
 
-    kind = getattr(torch, dtype)
-
-    def constant(array: Any) -> torch.Tensor:
-        array = np.ascontiguousarray(array)
-        return torch.tensor(array, dtype=torch.int64 if array.dtype.kind == "i" else kind, device=device)
-
-    steps = [(_function(node.operator, constant), node.inputs) for node in graph.nodes]
+    constant = constants(getattr(torch, dtype), device)
+    steps = [(function_of(node.operator, constant), node.inputs) for node in graph.nodes]
     last = {i: position for position, (_, inputs) in enumerate(steps) for i in inputs}
 
     def evaluate(x: torch.Tensor) -> torch.Tensor:
@@ -71,35 +70,56 @@ def torch_graph(graph: Graph, dtype: str = "float32", device: str = "cpu") -> Fu
     return evaluate
 
 
-def _function(operator: Operator, constant: Constant) -> Function:
+def constants(dtype: torch.dtype, device: str | torch.device) -> Constant:
+    """Arrays to tensors of this type on this device."""
+    import torch
+
+    def constant(array: Any) -> torch.Tensor:
+        array = np.ascontiguousarray(array)
+        return torch.tensor(array, dtype=torch.int64 if array.dtype.kind == "i" else dtype, device=device)
+
+    return constant
+
+
+def function_of(operator: Operator, constant: Constant) -> Function:
+    """The operator as a function of tensors, with its own weights."""
+    weighted = weighted_function(operator)
+    if weighted is not None and isinstance(operator, Affine):
+        weight, bias = constant(operator.weight.mid), constant(operator.bias.mid)
+        return lambda x: weighted(x, weight, bias)
     make = _TABLE.get(type(operator), _through_numpy)
     return make(operator, constant)
 
 
-def _dense(operator: Dense, constant: Constant) -> Function:
-    weight, bias = constant(operator.weight.mid.T), constant(operator.bias.mid)
-    return lambda x: x @ weight + bias
+def weighted_function(operator: Operator) -> Weighted | None:
+    """How an operator with weights acts, for any weights of their shapes; None for one that torch cannot compute."""
+    make = _WEIGHTED.get(type(operator))
+    return None if make is None else make(operator)
 
 
-def _scale(operator: Scale, constant: Constant) -> Function:
-    weight, bias = constant(operator.weight.mid), constant(operator.bias.mid)
-    return lambda x: x * weight + bias
+def _dense(operator: Dense) -> Weighted:
+    from torch.nn.functional import linear
+
+    return lambda x, weight, bias: linear(x, weight) + bias
 
 
-def _conv(operator: Conv, constant: Constant) -> Function:
+def _scale(operator: Scale) -> Weighted:
+    return lambda x, weight, bias: x * weight + bias
+
+
+def _conv(operator: Conv) -> Weighted | None:
     dimensions = len(operator.window)
     if dimensions > 3:
-        return _through_numpy(operator, constant)
+        return None
     from torch.nn import functional
 
-    weight, bias = constant(operator.weight.mid), constant(operator.bias.mid)
     convolve = (functional.conv1d, functional.conv2d, functional.conv3d)[dimensions - 1]
     before, after = zip(*operator.pads, strict=True)
     even = before == after and min(before) >= 0
     padding = before if even else 0
     around = [side for pad in reversed(operator.pads) for side in pad]
 
-    def forward(x: torch.Tensor) -> torch.Tensor:
+    def forward(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         image = x.reshape(len(x), *operator.size)
         image = image if even else functional.pad(image, around)
         y = convolve(
@@ -110,14 +130,13 @@ def _conv(operator: Conv, constant: Constant) -> Function:
     return forward
 
 
-def _conv_transpose(operator: ConvTranspose, constant: Constant) -> Function:
+def _conv_transpose(operator: ConvTranspose) -> Weighted | None:
     conv = operator.conv
     dimensions = len(conv.window)
     if dimensions > 3:
-        return _through_numpy(operator, constant)
+        return None
     from torch.nn import functional
 
-    weight, bias = constant(operator.weight.mid), constant(operator.bias.mid)
     scatter = (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d)[dimensions - 1]
     reached = [
         (n - 1) * stride + dilation * (k - 1) + 1
@@ -127,7 +146,7 @@ def _conv_transpose(operator: ConvTranspose, constant: Constant) -> Function:
     ends = [(-a, n + a - r) for n, (a, _), r in zip(conv.size[1:], conv.pads, reached, strict=True)]
     around = [side for end in reversed(ends) for side in end]
 
-    def forward(x: torch.Tensor) -> torch.Tensor:
+    def forward(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         y = scatter(
             x.reshape(len(x), *conv.codomain[1:]),
             weight,
@@ -238,11 +257,14 @@ def _array(x: torch.Tensor) -> np.ndarray:
     return x.detach().cpu().numpy().astype(np.float64)
 
 
-_TABLE: dict[type, Callable[[Any, Constant], Function]] = {
+_WEIGHTED: dict[type, Callable[[Any], Weighted | None]] = {
     Dense: _dense,
     Scale: _scale,
     Conv: _conv,
     ConvTranspose: _conv_transpose,
+}
+
+_TABLE: dict[type, Callable[[Any, Constant], Function]] = {
     Reindex: _reindex,
     MaxPool: _max_pool,
     Add: _add,

@@ -1,0 +1,116 @@
+"""The loop on a small problem: it learns, repeats itself, keeps its best state, and survives what goes wrong."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from certlip.graph import Graph, Node
+from certlip.ops import Dense, Relu
+from certlip.training import Network, Objective, Samples, fit
+from certlip.training.loop import AdamW, mean_loss
+
+
+def network(seed: int = 0) -> Network:
+    rng = np.random.default_rng(seed)
+    layers = [Dense.of(rng.standard_normal((m, n)) / np.sqrt(n), np.zeros(m), (1,)) for n, m in ((2, 16), (16, 2))]
+    return Network(Graph((1, 2), (Node(layers[0], (0,)), Node(Relu(), (1,)), Node(layers[1], (2,)))))
+
+
+def rings(seed: int, count: int = 200) -> Samples:
+    """Two classes that no line separates."""
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(-1.5, 1.5, (count, 1, 2))
+    return Samples.of(x, (np.linalg.norm(x[:, 0], axis=1) > 1.0).astype(np.int64))
+
+
+CROSS_ENTROPY = Objective("cross-entropy")
+
+
+def test_it_learns_and_ends_in_the_best_state():
+    net, train, validation = network(), rings(0), rings(1)
+    epochs = list(fit(net, train, CROSS_ENTROPY, validation, epochs=40, rate=3e-2, batch=32))
+    assert [epoch.number for epoch in epochs] == list(range(41))
+    best = min(epochs, key=lambda epoch: epoch.validation)
+    assert mean_loss(net, validation, CROSS_ENTROPY) == best.validation
+    assert best.is_best and best.validation < 0.4 * epochs[0].validation
+    assert all(epoch.note == "" for epoch in epochs)
+    accuracy = (net(validation.x)[:, 0].argmax(1) == validation.y).double().mean()
+    assert accuracy > 0.9
+
+
+def test_equal_seeds_give_equal_weights_and_leave_torch_alone():
+    graphs = []
+    for seed in (5, 5, 6):
+        torch.manual_seed(seed + 100)
+        before = torch.get_rng_state()
+        net = network()
+        list(fit(net, rings(0), CROSS_ENTROPY, rings(1), epochs=3, rate=1e-2, seed=seed))
+        assert torch.equal(torch.get_rng_state(), before)
+        graphs.append(net.graph().digest)
+    assert graphs[0] == graphs[1] != graphs[2]
+
+
+def test_an_iterator_that_is_closed_leaves_the_best_state():
+    net, validation = network(), rings(1)
+    losses = []
+    for epoch in fit(net, rings(0), CROSS_ENTROPY, validation, epochs=50, rate=3e-1, batch=8):
+        losses.append(epoch.validation)
+        if epoch.number == 7:
+            break
+    assert mean_loss(net, validation, CROSS_ENTROPY) == min(losses)
+
+
+def test_a_deadline_is_met_within_a_batch():
+    net = network()
+    began = time.monotonic()
+    epochs = list(fit(net, rings(0, 200_000), CROSS_ENTROPY, rings(1), deadline=began + 0.3, batch=4, epochs=1000))
+    assert time.monotonic() - began < 1.5
+    assert len(epochs) == 2  # a single epoch takes much longer
+    assert list(fit(net, rings(0), CROSS_ENTROPY, rings(1), deadline=began, epochs=3))[-1].number == 0
+
+
+def test_divergence_is_noticed_and_the_best_state_stays():
+    net, validation = network(), rings(1)
+    start = mean_loss(net, validation, CROSS_ENTROPY)
+    epochs = list(fit(net, rings(0), CROSS_ENTROPY, validation, epochs=30, rate=1e6))
+    notes = [epoch.note for epoch in epochs if epoch.note]
+    assert len(notes) == 6 and "diverged" in notes[0] and notes[-1].endswith("gave up")
+    assert [epoch.rate for epoch in epochs if epoch.note] == sorted((e.rate for e in epochs if e.note), reverse=True)
+    assert mean_loss(net, validation, CROSS_ENTROPY) <= start
+
+
+def test_a_rate_that_is_a_little_too_large_is_halved_until_it_works():
+    net, validation = network(), rings(1)
+    start = mean_loss(net, validation, CROSS_ENTROPY)
+    epochs = list(fit(net, rings(0), CROSS_ENTROPY, validation, epochs=30, rate=10.0))
+    assert any(epoch.note for epoch in epochs)
+    assert not epochs[-1].note
+    assert mean_loss(net, validation, CROSS_ENTROPY) < start
+
+
+def test_samples_that_are_not_finite_change_nothing():
+    net, train = network(), rings(0)
+    before = net.graph().digest
+    broken = Samples(torch.full_like(train.x, torch.nan), train.y)
+    epochs = list(fit(net, broken, CROSS_ENTROPY, rings(1), epochs=30))
+    assert epochs[-1].note.endswith("gave up")
+    assert net.graph().digest == before
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_the_optimiser_is_torch_s(decay):
+    torch.manual_seed(0)
+    start, target = torch.randn(4, 3, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
+    ours, theirs = (torch.nn.Parameter(start.clone()) for _ in range(2))
+    mine = AdamW([ours], decay)
+    reference = torch.optim.AdamW([theirs], lr=0.01, weight_decay=decay)
+    for _ in range(20):
+        mine.step(torch.autograd.grad(((ours - target) ** 4).sum(), [ours]), 0.01)
+        reference.zero_grad()
+        ((theirs - target) ** 4).sum().backward()
+        reference.step()
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
