@@ -46,6 +46,16 @@ class Scores:
         return float(np.minimum(self.radii, np.finfo(float).max / len(self.radii)).mean())
 
     @property
+    def median_radius(self) -> float | None:
+        """Of the samples that have a positive, finite one; None where none has."""
+        positive = self.radii[(self.radii > 0) & np.isfinite(self.radii)]
+        return float(np.median(positive)) if len(positive) else None
+
+    def certified_beyond(self, radius: float) -> float:
+        """Share of the samples whose radius is larger."""
+        return float((self.radii > radius).mean())
+
+    @property
     def standard_error(self) -> float:
         """Of the accuracy."""
         share = self.accuracy or 0.0

@@ -66,9 +66,7 @@ class Search:
 
     def _reached(self) -> float | None:
         """The median of the radii that are certified of the model as it is; None for regressors or where none is."""
-        radii = self.original.scores.radii
-        positive = radii[(radii > 0) & np.isfinite(radii)]
-        return float(np.median(positive)) if self.problem.is_classifier and len(positive) else None
+        return self.original.scores.median_radius if self.problem.is_classifier else None
 
     def _is_clear(self, attempt: Attempt) -> bool:
         """Whether a share is met by more than a standard error, so that other samples will show it, too."""

@@ -6,7 +6,6 @@ from decimal import ROUND_FLOOR, Context
 from typing import TYPE_CHECKING
 
 from certlip.properties.numbers import decimal_up
-from certlip.repairs.requirement import MaxLipschitz
 from certlip.repairs.surgery import changes
 
 if TYPE_CHECKING:
@@ -20,15 +19,14 @@ Rows = list[list[str]]
 
 def method_rows(report: RepairReport) -> Rows:
     """What each method reached, on the samples that choose between candidates; the model itself first."""
-    asked = not isinstance(report.problem.requirement, MaxLipschitz)
-    classes = ["mean radius"] if report.problem.is_classifier else []
-    certified = ["certified"] if asked else []
-    head = ["method", "proved bound", _quality(report), "loss", *classes, *certified, "weights moved"]
+    radius = report.compared_at
+    classes = [] if radius is None else [f"certified at {radius:.3g}", "mean radius"]
+    head = ["method", "proved bound", _quality(report), "loss", *classes, "weights moved"]
     rows = [[*head, "seconds", "meets"]]
     for attempt in (report.before.attempt, *report.table.values()):
         name = "(before)" if attempt is report.before.attempt else attempt.method
         mark = " *" if attempt is report.after.attempt and not report.unchanged else ""
-        rows.append([name + mark, *_cells(attempt, asked)])
+        rows.append([name + mark, *_cells(attempt, radius)])
     return rows
 
 
@@ -75,6 +73,11 @@ def bound_text(bound: Bound | None) -> str:
     return "none proved" if bound is None else f"{decimal_up(bound.value):.10g}"
 
 
+def certified_share(scores: Scores, radius: float) -> float:
+    """What was asked for, by any proof; where nothing was, the samples with a larger radius."""
+    return scores.certified_beyond(radius) if scores.certified is None else float(scores.certified)
+
+
 def number_down(value: float) -> str:
     """Four digits, rounded down."""
     return f"{float(Context(prec=4, rounding=ROUND_FLOOR).create_decimal(value)):.4g}"
@@ -90,12 +93,11 @@ def _quality(report: RepairReport) -> str:
     return "accuracy" if report.problem.is_labelled else "agreement with the model"
 
 
-def _cells(attempt: Attempt, asked: bool) -> list[str]:
+def _cells(attempt: Attempt, radius: float | None) -> list[str]:
     scores, moved = attempt.scores, attempt.distance
-    radius = [] if scores.accuracy is None else [number_down(scores.mean_radius)]
-    certified = ["-" if scores.certified is None else _share(float(scores.certified))] if asked else []
+    classes = [] if radius is None else [_share(certified_share(scores, radius)), number_down(scores.mean_radius)]
     return [
-        bound_text(attempt.bound), quality_text(scores), f"{scores.loss:.4g}", *radius, *certified,
+        bound_text(attempt.bound), quality_text(scores), f"{scores.loss:.4g}", *classes,
         "other layers" if moved is None else f"{moved:.3g}", f"{attempt.seconds:.1f}", "yes" if attempt.meets else "no",
     ]  # fmt: skip
 
