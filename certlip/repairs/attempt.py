@@ -41,6 +41,21 @@ class Scores:
     radii: Array
 
     @property
+    def mean_radius(self) -> float:
+        """The average certified radius (Zhai et al. 2020), 0 counted for misclassified samples."""
+        return float(np.minimum(self.radii, np.finfo(float).max / len(self.radii)).mean())
+
+    @property
+    def median_radius(self) -> float | None:
+        """Of the samples that have a positive, finite one; None where none has."""
+        positive = self.radii[(self.radii > 0) & np.isfinite(self.radii)]
+        return float(np.median(positive)) if len(positive) else None
+
+    def certified_beyond(self, radius: float) -> float:
+        """Share of the samples whose radius is larger."""
+        return float((self.radii > radius).mean())
+
+    @property
     def standard_error(self) -> float:
         """Of the accuracy."""
         share = self.accuracy or 0.0
@@ -149,8 +164,8 @@ def best_attempt(attempts: Sequence[Attempt]) -> Attempt | None:
     """Of those that meet the requirement, the best; else the one that comes closest.
 
     Among classifiers only accuracies within a standard error of the highest one count as equal (a difference that the
-    samples do not show decides nothing); of these the one with the smallest loss, or with the larger certified share
-    where a share was asked for. Regressors: the smallest error.
+    samples do not show decides nothing); of these the one with the larger certified share, where one was asked for,
+    then with the larger average radius. Regressors: the smallest error.
     """
     if not attempts:
         return None
@@ -162,7 +177,7 @@ def best_attempt(attempts: Sequence[Attempt]) -> Attempt | None:
         return min(meeting, key=lambda attempt: attempt.scores.error or 0.0)
     least = top.scores.accuracy - top.scores.standard_error
     equal = [attempt for attempt in meeting if (attempt.scores.accuracy or 0.0) >= least]
-    return min(equal, key=lambda attempt: (-(attempt.scores.certified or 0), attempt.scores.loss))
+    return max(equal, key=lambda attempt: (attempt.scores.certified or 0, attempt.scores.mean_radius))
 
 
 def _shortfall(attempt: Attempt) -> tuple[Fraction, float]:

@@ -13,11 +13,13 @@ from certlip.properties.numbers import decimal_down
 
 @dataclass(frozen=True)
 class Aim:
-    """target: the bound that candidates must have. radius: the radius at which margins shall still be positive under a
-    bound of that size, in the norm of the requirement; 0 where only the bound matters."""
+    """target: the bound that methods keep. radius: the radius at which margins shall still be positive under a bound of
+    that size, in the norm of the requirement; 0 where only the bound matters. factor: what candidates are multiplied by
+    afterwards, which changes no class and no certified radius."""
 
     target: float
     radius: float
+    factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,15 @@ class MaxLipschitz:
     def __str__(self) -> str:
         return f"Lipschitz constant ({self.norm}) at most {_text(self.limit)}"
 
-    def aims(self, spread: float) -> Iterator[Aim]:
-        """The bound itself."""
-        yield Aim(decimal_down(float(self.limit)), 0.0)
+    def aims(self, spread: float, reached: float | None) -> Iterator[Aim]:
+        """The bound itself; for classifiers a larger one where a cross-entropy loss would not notice margins within it.
+
+        reached: a radius that the margins of a classifier have, None for regressors. Outputs of a classifier may be
+        multiplied by anything, so the loss sees them under the bound at which that radius shifts them by `_SHIFT`.
+        """
+        limit = decimal_down(float(self.limit))
+        seen = limit if not reached else max(limit, _SHIFT / (spread * reached))
+        yield Aim(seen, 0.0, 1.0 if seen == limit else limit / seen)
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,7 @@ class MinCertified:
         moved = "" if self.tolerance is None else f" (outputs move by at most {_text(self.tolerance)})"
         return f"at least {float(self.share):.4g} of the samples certified at {self.norm} {_text(self.eps)}{moved}"
 
-    def aims(self, spread: float) -> Iterator[Aim]:
+    def aims(self, spread: float, reached: float | None) -> Iterator[Aim]:
         """Bounds under which margins of the usual size of a cross-entropy loss reach the radius, from the weakest.
 
         A rival's score is raised by `spread` target radius (see `rival_spread`). That shift is `_SHIFT` at the radius

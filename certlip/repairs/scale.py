@@ -13,7 +13,7 @@ from certlip.repairs.surgery import times, weighted, with_weights
 from certlip.repairs.task import Task
 
 _SLACK = 1e-6  # left below the target, so that the next search for multipliers need not be as lucky
-_TRIES = 8
+_TRIES = 4
 
 
 class Scale(Method):
@@ -75,7 +75,7 @@ def within(task: Task, graph: Graph) -> Graph | None:
         bound = task.bound(graph)
         if bound <= task.target:
             return graph
-        if not np.isfinite(bound) or task.expired:
+        if not np.isfinite(bound):
             return None
         graph = times(graph, task.target / bound * (1.0 - _SLACK))
     return None

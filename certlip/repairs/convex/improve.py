@@ -18,7 +18,7 @@ from certlip.repairs.convex.hidden import DifferenceOfConvex, FrozenPatterns
 from certlip.repairs.convex.last_layer import LastLayer
 from certlip.repairs.convex.objective import Objective, Value
 from certlip.repairs.convex.program import Program
-from certlip.repairs.convex.shallow import Shallow, proposal
+from certlip.repairs.convex.shallow import Shallow, multipliers
 from certlip.solvers.problem import Array
 
 PROGRAMS = ("R1", "R2", "R3")
@@ -92,7 +92,10 @@ def improve(
         raise UsageError(f"{solver} cannot be used: {reason}")
     limit = None if target is None else (1.0 - SLACK) * target
     objective = Objective.of(net, x, y, loss, penalty, limit, margin)
+    began = time.monotonic()
     value = objective.value(net)
+    if deadline is not None:
+        deadline -= 1.5 * (time.monotonic() - began)  # what the evaluation of the last candidate takes
     if target is not None and value.lipschitz > (1.0 + SLACK) * target:
         raise UsageError(
             f"the start's L, {value.lipschitz:.6g}, exceeds the target {target:.6g}; scale the start first"
@@ -116,7 +119,7 @@ def _rounds(
         before = value.objective
         for stage in stages:
             began = time.monotonic()
-            if (deadline is not None and began >= deadline) or not net.W2.any():
+            if (deadline is not None and began >= deadline) or value.lipschitz <= 0:
                 return
             coordinates = Coordinates.of(net, objective.x)
             start, inner = coordinates.inside(net), objective.at(coordinates.inputs(objective.x))
@@ -148,8 +151,8 @@ def restricted(stage: str, start: Shallow, x: Array, before: FrozenPatterns | No
     if stage == "R2":
         return DifferenceOfConvex(start, x)
     if stage == "R3":
-        found = proposal(start)
-        return BothLayers(start, x, np.sqrt(found.objective) / found.multipliers)
+        found = multipliers(start)
+        return BothLayers(start, x, found.lipschitz / found.T)
     return LastLayer(start, x)
 
 
