@@ -25,7 +25,7 @@ class Scale(Method):
     rank: ClassVar[int] = 0
 
     def obstacle(self, task: Task) -> str | None:
-        if task.radius > 0:
+        if not task.scales:
             return "scaling a classifier changes margins and bound alike, so it certifies nothing more"
         return None
 
