@@ -23,6 +23,7 @@ class Scale(Method):
     name: ClassVar[str] = "scale"
     summary: ClassVar[str] = "shrink the layers, uniformly or where it costs least, until the bound holds"
     rank: ClassVar[int] = 0
+    uses_torch: ClassVar[bool] = False
 
     def obstacle(self, task: Task) -> str | None:
         if not task.scales:

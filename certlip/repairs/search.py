@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 
 import numpy as np
 
 from certlip.errors import CertlipError, UsageError
 from certlip.graph import Graph
+from certlip.lipschitz.threads import threads_for
 from certlip.repairs.attempt import Attempt, Judge, best_attempt
 from certlip.repairs.method import Method, methods
 from certlip.repairs.problem import Problem
@@ -89,11 +91,14 @@ class Search:
         """A method's candidates as they come. What fails in the arithmetic of a search is that method's own end."""
         began, seen = time.monotonic(), []
         self.progress(f"{method.name}: bound {task.target:.6g}")
+        if method.uses_torch:
+            import torch  # noqa: F401 - so that its threads can be limited
         try:
-            for body in method.propose(task):
-                seen += self._judged(method.name, body if factor == 1.0 else times(body, factor), began)
-                if task.expired:
-                    break
+            with threads_for(max(map(prod, task.graph.shapes))):
+                for body in method.propose(task):
+                    seen += self._judged(method.name, body if factor == 1.0 else times(body, factor), began)
+                    if task.expired:
+                        break
         except (ArithmeticError, ValueError, np.linalg.LinAlgError, CertlipError) as error:
             self.notes[method.name] = f"stopped: {error}"
         if not seen and method.name not in self.found:

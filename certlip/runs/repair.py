@@ -28,8 +28,8 @@ from certlip.verification.dataset import Dataset, make_dataset, read_dataset
 from certlip.verification.model_file import opened
 from certlip.verification.uninterrupted import uninterrupted
 
-_PROOF_SHARE, _LONGEST_PROOF = 0.05, 30.0
-"""Share of the timeout, and seconds, for the proof of one candidate's bound."""
+_PROOF_SHARE, _PROOF = 0.05, (2.0, 30.0)
+"""Share of the timeout for the proof of one candidate's bound, and seconds at least and at most."""
 _SCORING_SHARE = 0.15
 """Share of the timeout for the verdicts on the scored samples, once before and once after."""
 
@@ -96,7 +96,7 @@ class _Work:
     began: float = field(default_factory=time.monotonic)
 
     def done(self, methods: list) -> RepairReport:
-        proof = min(_PROOF_SHARE * self.limit, _LONGEST_PROOF)
+        proof = min(max(_PROOF_SHARE * self.limit, _PROOF[0]), _PROOF[1])
         judge = Judge(self.problem, proof)
         self.progress("the model as it is")
         original = judge.original()
