@@ -7,13 +7,14 @@ allowance for the product, prove the bound L of what came out, give the allowanc
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, final
 
 import numpy as np
 
-from certlip.graph import Graph
+from certlip.graph import Affine, Graph
 from certlip.repairs.losses import mean_loss
 from certlip.repairs.method import Method
 from certlip.repairs.problem import classes_of
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
     from certlip.training import Objective
     from certlip.training.retrofit import Retrofit
 
-_SEEN = 40_000  # samples that one round sees, about
-_EPOCHS = (4, 60)
+_STEPS = 600  # of a round, about
+_EPOCHS = (4, 150)
 _SHARPNESS = (1.0, 0.85, 0.7, 0.5, 0.25, 0.0)  # of the rounds: exponents of the sharpest temperature
 _RATE = 1e-2
-_BATCH = 64
+_BATCH = (8, 64)  # about a tenth of the samples
+_LAST = len(_SHARPNESS) - 1
+_MOST_AXES = 5  # of a weight: two of channels and three of space
 _SLOWER = 0.7  # factor of the rate from round to round
 _SAME = 1e-4  # relative difference of losses that is none
 
@@ -49,11 +52,13 @@ class OneLipschitz(Method):
         layers = weighted(task.graph)
         if not layers:
             return "the network has no dense or convolutional layer"
-        wide = [i for i in layers if len(getattr(task.graph.nodes[i].operator, "weight").shape) > 5]
-        if wide:
-            return f"node '{task.graph.nodes[wide[0]].name}' is a convolution in more than three dimensions"
-        if not _is_narrow(task.graph):
-            return "no layer is passed by all of the network, so no gain can take up the whole bound; use scale"
+        for node in (task.graph.nodes[i] for i in layers):
+            if isinstance(node.operator, Affine) and node.operator.weight.mid.ndim > _MOST_AXES:
+                return f"'{node.name}' is a convolution in more than three dimensions; use scale"
+        from certlip.training.retrofit import bottleneck
+
+        if bottleneck(task.graph) is None:
+            return "the network has no layer that everything passes, whose gain could take up the bound; use scale"
         return None
 
     def propose(self, task: Task) -> Iterator[Graph]:
@@ -63,13 +68,14 @@ class OneLipschitz(Method):
 
 @dataclass
 class _Search:
-    """Rounds of training, a prover in between. Classifiers start at the temperature at which the scaled network has the
+    """Rounds of training, a proof after each. Classifiers start at the temperature at which the scaled network has the
     scores of the original, and so its accuracy, and end at 1, where scores count as they are: what is worth more is for
     the caller to decide, so every candidate is offered that no other one beats in both loss and accuracy."""
 
     task: Task
     name: str
     offered: list[tuple[float, float]] = field(default_factory=list)
+    slowest: float = 0.0  # seconds of a proof
 
     def run(self) -> Iterator[Graph]:
         from certlip.training import Samples
@@ -84,23 +90,33 @@ class _Search:
         networks = [Retrofit(task.graph, self.name, task.norm, 1.0, chosen) for chosen in starts]
         for network in networks:
             yield from self._start(network)
+        began = time.monotonic()
         for network in networks:
             yield from self._round(network, 0)
         losses = [self._loss(network.graph(), 0) for network in networks]
         network = networks[losses.index(min(losses))]  # of a residual network the better start goes on
-        for number in range(1, len(_SHARPNESS)):
-            if task.expired:
-                return
+        seconds, number = (time.monotonic() - began) / len(networks), 0
+        while number < _LAST and task.left > 2.0 * self.slowest:
+            left = max(1.0, task.left // max(seconds, 1e-3))
+            number += max(1, math.ceil((_LAST - number) / left))  # the last temperature is reached in time
+            began = time.monotonic()
             yield from self._round(network, number)
+            seconds = time.monotonic() - began
 
     def _objective(self, number: int) -> Objective:
         """Of a round."""
         from certlip.training import Objective
 
         task = self.task
-        bound = task.bound(task.graph)
+        bound = self._bound(task.graph)
         sharp = task.target / bound if task.is_classifier and task.target < bound < math.inf else 1.0
         return Objective(task.loss, task.margin, sharp ** _SHARPNESS[number])
+
+    def _bound(self, graph: Graph) -> float:
+        began = time.monotonic()
+        bound = self.task.bound(graph)
+        self.slowest = max(self.slowest, time.monotonic() - began)
+        return bound
 
     def _loss(self, graph: Graph, number: int) -> float:
         from certlip.training import Network
@@ -109,41 +125,42 @@ class _Search:
         return mean_loss(Network(graph), self.validation, self._objective(number))
 
     def _start(self, network: Retrofit) -> Iterator[Graph]:
-        bound = self.task.bound(network.graph())
+        bound = self._bound(network.graph())
         if 0 < bound < math.inf:
             network.scale(self.task.target / bound)
         yield from self._offer(network.graph())
 
     def _round(self, network: Retrofit, number: int) -> Iterator[Graph]:
+        """Train, prove, and use what the proof leaves: by larger outputs, or else by a larger allowance."""
         from certlip.training import fit
 
         task = self.task
-        epochs = min(max(round(_SEEN / len(self.train)), _EPOCHS[0]), _EPOCHS[1])
+        batch = min(max(len(self.train) // 10, _BATCH[0]), _BATCH[1])
+        epochs = min(max(round(_STEPS * batch / len(self.train)), _EPOCHS[0]), _EPOCHS[1])
         for _ in fit(
-            network, self.train, self._objective(number), self.validation, deadline=task.deadline, epochs=epochs,
-            rate=_RATE * _SLOWER**number, batch=_BATCH, seed=task.seed + number,
+            network, self.train, self._objective(number), self.validation,
+            deadline=task.deadline - 2.0 * self.slowest, epochs=epochs, rate=_RATE * _SLOWER**number, batch=batch,
+            seed=task.seed + number,
         ):  # fmt: skip
             pass
-        bound = task.bound(network.graph())
+        unchanged = network.graph()
+        bound = self._bound(unchanged)
         if not 0 < bound < math.inf:
             return
         factor = task.target / bound
-        if factor > 1.0:
-            unchanged = network.graph()
-            kept = self._loss(unchanged, number)
-            network.scale(factor)
-            if self._loss(network.graph(), number) > kept:  # a larger allowance, but the same outputs
-                network.scale(1.0 / factor)
-                network.allow(factor)
-                yield from self._offer(unchanged)
-                return
+        network.scale(factor)
+        if factor > 1.0 and self._loss(network.graph(), number) > self._loss(unchanged, number):
+            network.scale(1.0 / factor)
+            network.allow(factor)
+            yield from self._offer(unchanged)
         else:
-            network.scale(factor)
-        yield from self._offer(network.graph())
+            yield from self._offer(network.graph())
 
     def _offer(self, graph: Graph) -> Iterator[Graph]:
         """The graph within the target, if no other one offered is as good in both respects."""
+        began = time.monotonic()
         met = within(self.task, graph)
+        self.slowest = max(self.slowest, time.monotonic() - began)
         if met is None:
             return
         rows = self.task.validation
@@ -153,10 +170,6 @@ class _Search:
         if not any(other <= loss * (1.0 + _SAME) and share >= right for other, share in self.offered):
             self.offered.append((loss, right))
             yield met
-
-
-def _is_narrow(graph: Graph) -> bool:
-    return True
 
 
 @final

@@ -10,7 +10,7 @@ import torch
 
 from certlip.graph import Graph, Node
 from certlip.ops import Dense, Relu
-from certlip.training import Network, Objective, Samples, fit
+from certlip.training import Network, Objective, Samples, fine_tune, fit
 from certlip.training.loop import AdamW, mean_loss
 
 
@@ -114,3 +114,20 @@ def test_the_optimiser_is_torch_s(decay):
         ((theirs - target) ** 4).sum().backward()
         reference.step()
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_fine_tuning_for_margins():
+    """More samples lead by the margin than after training without one."""
+    start, train, validation = network().graph(), rings(0), rings(1)
+
+    def share(graph: Graph) -> float:
+        f = graph(validation.x.double().numpy())[:, 0]
+        rows = np.arange(len(f))
+        return float(np.mean(f[rows, validation.y] - f[rows, 1 - validation.y.numpy()] > 2.0))
+
+    graphs = [
+        fine_tune(start, train, validation, Objective("hinge", margin), epochs=30, rate=3e-2, batch=32)
+        for margin in (-1.0, 2.0)
+    ]
+    assert share(graphs[1]) > share(graphs[0]) + 0.1
+    assert start.digest == network().graph().digest
