@@ -36,8 +36,7 @@ FOREVER = 1e9
 def short_rounds(monkeypatch):
     """Two rounds of a fifth of the length."""
     monkeypatch.setattr(one_lipschitz, "_STEPS", 120)
-    monkeypatch.setattr(one_lipschitz, "_SHARPNESS", (0.6, 0.0))
-    monkeypatch.setattr(one_lipschitz, "_LAST", 1)
+    monkeypatch.setattr(one_lipschitz, "_ROUNDS", 2)
 
 
 @lru_cache
