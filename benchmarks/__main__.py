@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import accuracy, checks, crown, suites
+from benchmarks import accuracy, checks, crown, restriction, suites
 from benchmarks.cases import SECTIONS, Case, Section
 from benchmarks.measure import Row, machine, measure
 from benchmarks.networks import FOLDER, ROOT, dense_onnx, published_value, reference_data
@@ -32,7 +32,7 @@ network, so that imports do not count; rows below 5 s are medians of three.
 - `MB`: peak memory of the process, Python and libraries included.
 - `met`: computed from the row. `target` must hold, `goal` is what it reaches for."""
 IMPORT, CHECKS, CROWN = "import", "checks", "crown"
-OTHERS = {CHECKS: checks, CROWN: crown, suites.KEY: suites, accuracy.KEY: accuracy}
+OTHERS = {CHECKS: checks, CROWN: crown, suites.KEY: suites, accuracy.KEY: accuracy, restriction.KEY: restriction}
 """Sections that are no list of cases, by their keys: modules with a title and a function of their lines."""
 
 

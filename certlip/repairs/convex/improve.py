@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from certlip.errors import UsageError
 from certlip.repairs.convex import conic
 from certlip.repairs.convex.both_layers import BothLayers
-from certlip.repairs.convex.coordinates import Coordinates
+from certlip.repairs.convex.coordinates import Coordinates, span
 from certlip.repairs.convex.hidden import DifferenceOfConvex, FrozenPatterns
 from certlip.repairs.convex.last_layer import LastLayer
 from certlip.repairs.convex.objective import Objective, Value
@@ -114,6 +114,8 @@ def _rounds(
     device: str,
 ) -> Iterator[Round]:
     stages = (program, "last layer") if net.outputs > 1 else (program,)
+    basis = span(objective.x)
+    inner = objective if basis is None else objective.at(objective.x @ basis)
     patterns: FrozenPatterns | None = None
     for number in range(1, rounds + 1):
         before = value.objective
@@ -121,8 +123,8 @@ def _rounds(
             began = time.monotonic()
             if (deadline is not None and began >= deadline) or value.lipschitz <= 0:
                 return
-            coordinates = Coordinates.of(net, objective.x)
-            start, inner = coordinates.inside(net), objective.at(coordinates.inputs(objective.x))
+            coordinates = Coordinates.of(net, basis)
+            start = coordinates.inside(net)
             chosen = _solver(solver, stage, start, inner)
             if chosen == "first-order":
                 from certlip.repairs.convex import first_order
@@ -167,7 +169,8 @@ def _evaluated(net: Shallow, objective: Objective) -> tuple[Shallow, Value]:
     return net, Value(np.inf, value.loss, value.lipschitz)
 
 
-_ORDER, _WORK = 90, 60_000
+_ORDER, _WORK = 60, 20_000
+"""The order of the LMI, and neurons times samples, up to which Clarabel takes half a minute at most on one core."""
 
 
 def _solver(solver: str, stage: str, start: Shallow, objective: Objective) -> str:

@@ -27,7 +27,7 @@ def proved(net):
     return found.value
 
 
-@pytest.mark.parametrize("loss, outputs, program", product(LOSSES, (1, 3), PROGRAMS))
+@pytest.mark.parametrize("loss, outputs, program", list(product(LOSSES, (1, 3), PROGRAMS)))
 def test_never_worse(loss, outputs, program):
     seed = sum(map(ord, loss + program)) + outputs
     net = network(seed, o=outputs)
@@ -82,7 +82,7 @@ def test_a_broken_solver_makes_nothing_worse(monkeypatch):
 
 def test_violations_are_scaled_back(monkeypatch):
     """A solution slightly beyond the target counts after it has been shrunk."""
-    net = network(1, m=6)
+    net = network(1, m=6).scaled(0.3)
     x, y = data(1, "square", 30)
     target = lipschitz(net)
     better = list(improve(net, x, y, loss="square", target=target, rounds=1))[-1].net
