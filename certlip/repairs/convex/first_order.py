@@ -22,6 +22,7 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
+from certlip.lipschitz.threads import threads_for
 from certlip.repairs.convex.conic import Status
 from certlip.repairs.convex.objective import Objective
 from certlip.repairs.convex.rounded import smooth_relu
@@ -55,7 +56,11 @@ def solve(
     steps are longest while the barrier is felt from far, and the last stage, which frees them of it, has its turn.
     device: of torch.
     """
-    search = _Search(start, objective, stage, device)
+    with threads_for(start.neurons):
+        return _solved(_Search(start, objective, stage, device), deadline)
+
+
+def _solved(search: _Search, deadline: float | None) -> tuple[Shallow, Status]:
     point = search.start()
     reference = search.goal(point, _WIDTHS[-1]) or 1.0
     for share, width in zip(_SHARES, _WIDTHS, strict=True):

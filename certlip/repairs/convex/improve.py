@@ -80,7 +80,8 @@ def improve(
     Ends after `rounds` rounds, when a round gains next to nothing, or at `deadline`, a value of time.monotonic().
     device: of torch, for "first-order".
 
-    Raises UsageError where the arguments do not fit, and where the start's L exceeds the target.
+    Raises UsageError where the arguments do not fit, where the start's L exceeds the target, and where a conic program is
+    too large to be written down.
     """
     if program not in PROGRAMS:
         raise UsageError(f"unknown program '{program}'; choose one of {', '.join(PROGRAMS)}")
@@ -90,6 +91,12 @@ def improve(
         raise UsageError(f"the first-order solver knows R2 only; choose R2, or another solver for {program}")
     if solver in ("clarabel", "mosek") and (reason := conic.unusable(solver)):
         raise UsageError(f"{solver} cannot be used: {reason}")
+    order, work = net.inputs + net.neurons + net.outputs, net.neurons * len(x)
+    if (program != "R2" or solver in ("clarabel", "mosek")) and (order > _LARGEST_ORDER or work > _LARGEST_WORK):
+        raise UsageError(
+            f"a conic program for {net.neurons} neurons, {net.inputs} inputs and {len(x)} samples would exhaust the "
+            "memory; choose R2 with the first-order solver, or fewer samples"
+        )
     limit = None if target is None else (1.0 - SLACK) * target
     objective = Objective.of(net, x, y, loss, penalty, limit, margin)
     began = time.monotonic()
@@ -171,6 +178,9 @@ def _evaluated(net: Shallow, objective: Objective) -> tuple[Shallow, Value]:
 
 _ORDER, _WORK = 60, 20_000
 """The order of the LMI, and neurons times samples, up to which Clarabel takes half a minute at most on one core."""
+
+_LARGEST_ORDER, _LARGEST_WORK = 200, 500_000
+"""The same, up to which a conic program is written down: its dense block has 3 GB at this order."""
 
 
 def _solver(solver: str, stage: str, start: Shallow, objective: Objective) -> str:

@@ -169,6 +169,14 @@ def test_data_that_do_not_fit_are_refused(x, y, words):
         improve(network(0), x, y, loss="square", penalty=0.1)
 
 
+@pytest.mark.parametrize("options", [{"program": "R1"}, {"program": "R3"}, {"solver": "clarabel"}])
+def test_programs_that_memory_cannot_hold_are_refused(options):
+    x, y = data(0, "square", 1000)
+    wide = Shallow(np.ones((600, 3)), np.zeros(600), np.ones((1, 600)), np.zeros(1))
+    with pytest.raises(UsageError, match="choose R2 with the first-order solver"):
+        improve(wide, x, y, loss="square", penalty=0.1, **options)
+
+
 def test_a_solver_without_a_licence_is_refused(monkeypatch):
     monkeypatch.setattr(conic, "available", lambda: [("MOSEK", False, "no licence.")])
     x, y = data(0, "square")
