@@ -80,8 +80,8 @@ def improve(
     Ends after `rounds` rounds, when a round gains next to nothing, or at `deadline`, a value of time.monotonic().
     device: of torch, for "first-order".
 
-    Raises UsageError where the arguments do not fit, where the start's L exceeds the target, and where a conic program is
-    too large to be written down.
+    Raises UsageError where the arguments do not fit, where the start's L exceeds the target, and where a conic program
+    is too large to be written down.
     """
     if program not in PROGRAMS:
         raise UsageError(f"unknown program '{program}'; choose one of {', '.join(PROGRAMS)}")
@@ -166,14 +166,16 @@ def restricted(stage: str, start: Shallow, x: Array, before: FrozenPatterns | No
 
 
 def _evaluated(net: Shallow, objective: Objective) -> tuple[Shallow, Value]:
-    """The candidate and its value; where a solver's tolerance let L exceed the limit, scaled back below it."""
+    """The candidate and its value. Under a limit it is also scaled to it: back, where a solver's tolerance let L exceed
+    it, or up, where a search that was cut short has not used all of it, and that is better."""
     value = objective.value(net)
-    for _ in range(3):
-        if objective.limit is None or value.lipschitz <= objective.limit:
-            return net, value
-        net = net.scaled((1.0 - SLACK) * objective.limit / value.lipschitz)
-        value = objective.value(net)
-    return net, Value(np.inf, value.loss, value.lipschitz)
+    if objective.limit is None or value.lipschitz <= 0:
+        return net, value
+    scaled = net.scaled((1.0 - SLACK) * objective.limit / value.lipschitz)
+    there = objective.value(scaled)
+    if there.lipschitz <= objective.limit and (value.lipschitz > objective.limit or there.loss < value.loss):
+        return scaled, there
+    return net, value if value.lipschitz <= objective.limit else Value(np.inf, value.loss, value.lipschitz)
 
 
 _ORDER, _WORK = 60, 20_000

@@ -80,13 +80,14 @@ def test_a_broken_solver_makes_nothing_worse(monkeypatch):
             assert proved(step.net) <= target and step.loss < truth(net, x, y, "square", 0.0).loss
 
 
-def test_violations_are_scaled_back(monkeypatch):
-    """A solution slightly beyond the target counts after it has been shrunk."""
+@pytest.mark.parametrize("factor", [1.001, 0.9])
+def test_candidates_are_scaled_to_the_target(monkeypatch, factor):
+    """A solution slightly beyond the target counts after it has been shrunk; one below it is stretched if that helps."""
     net = network(1, m=6).scaled(0.3)
     x, y = data(1, "square", 30)
     target = lipschitz(net)
     better = list(improve(net, x, y, loss="square", target=target, rounds=1))[-1].net
-    monkeypatch.setattr(programs, "solve", lambda *_: (better.scaled(1.001), "inaccurate"))
+    monkeypatch.setattr(programs, "solve", lambda *_: (better.scaled(factor), "inaccurate"))
     (step,) = improve(net, x, y, loss="square", target=target, rounds=1)
     assert proved(step.net) <= target and step.lipschitz > (1 - 1e-5) * target
 
