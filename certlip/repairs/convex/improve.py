@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,13 +24,14 @@ from certlip.solvers.problem import Array
 PROGRAMS = ("R1", "R2", "R3")
 SOLVERS = ("auto", "clarabel", "mosek", "first-order")
 
-SLACK = 1e-6
-"""How far below the target candidates stay, relative to it: a proof of their bound needs a little room."""
+SLACK = 1e-5
+"""How far below the target candidates stay, relative to it: room for the proof, and for weights rounded to float32."""
 
 _GAIN, _ENOUGH = 1e-9, 1e-5
 """The relative gain from which a candidate counts as better, and the gain of a round from which another one follows."""
 
-Name = Literal["R1", "R2", "R3", "last layer"]
+_USED = 1e-4
+"""The share of a limit that a candidate may leave unused without being stretched to it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +103,7 @@ def improve(
     began = time.monotonic()
     value = objective.value(net)
     if deadline is not None:
-        deadline -= 1.5 * (time.monotonic() - began)  # what the evaluation of the last candidate takes
+        deadline -= 2.5 * (time.monotonic() - began)  # what evaluating the last candidate takes
     if target is not None and value.lipschitz > (1.0 + SLACK) * target:
         raise UsageError(
             f"the start's L, {value.lipschitz:.6g}, exceeds the target {target:.6g}; scale the start first"
@@ -169,13 +170,14 @@ def _evaluated(net: Shallow, objective: Objective) -> tuple[Shallow, Value]:
     """The candidate and its value. Under a limit it is also scaled to it: back, where a solver's tolerance let L exceed
     it, or up, where a search that was cut short has not used all of it, and that is better."""
     value = objective.value(net)
-    if objective.limit is None or value.lipschitz <= 0:
+    limit = objective.limit
+    if limit is None or value.lipschitz <= 0 or (1.0 - _USED) * limit <= value.lipschitz <= limit:
         return net, value
-    scaled = net.scaled((1.0 - SLACK) * objective.limit / value.lipschitz)
+    scaled = net.scaled((1.0 - SLACK) * limit / value.lipschitz)
     there = objective.value(scaled)
-    if there.lipschitz <= objective.limit and (value.lipschitz > objective.limit or there.loss < value.loss):
+    if there.lipschitz <= limit and (value.lipschitz > limit or there.loss < value.loss):
         return scaled, there
-    return net, value if value.lipschitz <= objective.limit else Value(np.inf, value.loss, value.lipschitz)
+    return net, value if value.lipschitz <= limit else Value(np.inf, value.loss, value.lipschitz)
 
 
 _ORDER, _WORK = 60, 20_000

@@ -82,14 +82,14 @@ def test_a_broken_solver_makes_nothing_worse(monkeypatch):
 
 @pytest.mark.parametrize("factor", [1.001, 0.9])
 def test_candidates_are_scaled_to_the_target(monkeypatch, factor):
-    """A solution slightly beyond the target counts after it has been shrunk; one below it is stretched if that helps."""
+    """A solution slightly beyond the target counts after it has been shrunk, one below it is stretched."""
     net = network(1, m=6).scaled(0.3)
     x, y = data(1, "square", 30)
     target = lipschitz(net)
     better = list(improve(net, x, y, loss="square", target=target, rounds=1))[-1].net
     monkeypatch.setattr(programs, "solve", lambda *_: (better.scaled(factor), "inaccurate"))
     (step,) = improve(net, x, y, loss="square", target=target, rounds=1)
-    assert proved(step.net) <= target and step.lipschitz > (1 - 1e-5) * target
+    assert proved(step.net) <= target and step.lipschitz > (1 - 1e-4) * target
 
 
 def test_time():
