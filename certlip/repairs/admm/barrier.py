@@ -48,9 +48,9 @@ class Distance:
 
     def gradient(self, x: Array) -> Array:
         E, factors = self._split(x)
-        parts = [self.weight * e / l**2 for e, l in zip(E, factors, strict=True)]
+        parts = [self.weight * e / s**2 for e, s in zip(E, factors, strict=True)]
         if self.lmi.joint:
-            parts += [-self.weight * np.sum(e**2, 0) / l**3 for e, l in zip(E[1:], factors[1:], strict=True)]
+            parts += [-self.weight * np.sum(e**2, 0) / s**3 for e, s in zip(E[1:], factors[1:], strict=True)]
         return self._joined(parts, self.price)
 
     def curvature(self, x: Array) -> tuple[Callable[[Array], Array], list[Array]]:
@@ -59,16 +59,16 @@ class Distance:
 
         def product(v: Array) -> Array:
             moved, eased = self._split(v, 0.0)
-            slips = [(d - e / l * c) / l for e, l, d, c in zip(E, factors, moved, eased, strict=True)]
-            parts = [self.weight * slip / l for slip, l in zip(slips, factors, strict=True)]
+            slips = [(d - e / s * c) / s for e, s, d, c in zip(E, factors, moved, eased, strict=True)]
+            parts = [self.weight * slip / s for slip, s in zip(slips, factors, strict=True)]
             if self.lmi.joint:
                 triples = list(zip(E, factors, slips, strict=True))[1:]
-                parts += [-self.weight * np.sum(e * slip, 0) / l**2 for e, l, slip in triples]
+                parts += [-self.weight * np.sum(e * slip, 0) / s**2 for e, s, slip in triples]
             return self._joined(parts, 0.0)
 
-        diagonal = [self.weight / l**2 for l in factors]
+        diagonal = [self.weight / s**2 for s in factors]
         if self.lmi.joint:
-            diagonal += [self.weight * np.sum(e**2, 0) / l**4 for e, l in zip(E[1:], factors[1:], strict=True)]
+            diagonal += [self.weight * np.sum(e**2, 0) / s**4 for e, s in zip(E[1:], factors[1:], strict=True)]
         return product, diagonal
 
     def _split(self, x: Array, still: float = 1.0) -> tuple[list[Array], list[Array]]:

@@ -110,7 +110,8 @@ def train(
     if not math.isfinite(best.value):
         raise UsageError("the network's loss on the training data is not finite; check the data and the weights")
     yield best
-    fitted, status = descent(copy, True), "finished"
+    fitted = descent(copy, True)
+    status: Status = "finished"
     limit = _EXPLODED * (1.0 + best.loss)
     U = [np.zeros(W.shape) for W in copy.weights]
     for number in range(1, rounds + 1):

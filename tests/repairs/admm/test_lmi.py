@@ -30,10 +30,10 @@ def test_positive_exactly_where_the_lipsdp_matrix_is(activation, joint):
         share = float(np.exp(rng.standard_normal()))
         weights = [float(rng.choice([0.3, 0.8, 1.1])) * W for W in chain.weights]
         divisors = [np.ones(weights[0].shape[1]), *factors]
-        E = [(W - Z) * l for W, Z, l in zip(weights, lmi.base, divisors, strict=True)]
+        E = [(W - Z) * s for W, Z, s in zip(weights, lmi.base, divisors, strict=True)]
         x = np.concatenate([*map(np.ravel, E), *(factors if joint else ()), [share]])
         np.testing.assert_allclose(lmi.point(x)[0][1], weights[1], atol=1e-12)
-        reference = written_out(chain, weights, share * rho, [t / l for t, l in zip(T, factors, strict=True)])
+        reference = written_out(chain, weights, share * rho, [t / s for t, s in zip(T, factors, strict=True)])
         ours, theirs = (np.linalg.eigvalsh(matrix)[0] for matrix in (lmi.matrix(x), reference))
         if min(abs(ours), abs(theirs)) > 1e-9:
             assert (ours > 0) == (theirs > 0)
