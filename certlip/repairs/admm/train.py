@@ -25,8 +25,8 @@ from certlip.solvers.problem import Array
 
 Status = Literal["running", "finished", "deadline", "diverged"]
 
-HAIR = 1e-7
-"""How far below the target a bound is kept, relatively: room for the proof and for rounding weights."""
+HAIR = 1e-6
+"""How far below the target a bound is kept, relatively: room for the proof and for weights rounded to binary32."""
 
 _EXPLODED = 10.0
 """How many times the loss at the start, plus one, a loss may be before the training counts as diverging."""
