@@ -26,14 +26,15 @@ if TYPE_CHECKING:
     from certlip.training import Objective
     from certlip.training.retrofit import Retrofit
 
-_STEPS = 600  # of a round, about
-_EPOCHS = (4, 150)
+_STEPS = 1000  # of a round, about
+_EPOCHS = (4, 300)
 _SHARPNESS = (1.0, 0.85, 0.7, 0.5, 0.25, 0.0)  # of the rounds: exponents of the sharpest temperature
-_RATE = 1e-2
+_RATE = 2e-3
+_RATE_FAR = 1e-2  # of the first round where the family is far from the network
+_FAR = 1.5  # times the loss of the scaled network
 _BATCH = (8, 64)  # about a tenth of the samples
 _LAST = len(_SHARPNESS) - 1
 _MOST_AXES = 5  # of a weight: two of channels and three of space
-_SLOWER = 0.7  # factor of the rate from round to round
 _SAME = 1e-4  # relative difference of losses that is none
 
 
@@ -137,10 +138,11 @@ class _Search:
         task = self.task
         batch = min(max(len(self.train) // 10, _BATCH[0]), _BATCH[1])
         epochs = min(max(round(_STEPS * batch / len(self.train)), _EPOCHS[0]), _EPOCHS[1])
+        is_far = number == 0 and self._loss(network.graph(), 0) > _FAR * self._loss(task.start, 0)
+        rate = _RATE_FAR if is_far else _RATE
         for _ in fit(
             network, self.train, self._objective(number), self.validation,
-            deadline=task.deadline - 2.0 * self.slowest, epochs=epochs, rate=_RATE * _SLOWER**number, batch=batch,
-            seed=task.seed + number,
+            deadline=task.deadline - 2.0 * self.slowest, epochs=epochs, rate=rate, batch=batch, seed=task.seed + number,
         ):  # fmt: skip
             pass
         unchanged = network.graph()
