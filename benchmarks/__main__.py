@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import accuracy, checks, crown, repairs, suites
+from benchmarks import accuracy, checks, crown, families, repairs, suites
 from benchmarks.cases import SECTIONS, Case, Section
 from benchmarks.measure import Row, machine, measure
 from benchmarks.networks import FOLDER, ROOT, dense_onnx, published_value, reference_data
@@ -32,7 +32,8 @@ network, so that imports do not count; rows below 5 s are medians of three.
 - `MB`: peak memory of the process, Python and libraries included.
 - `met`: computed from the row. `target` must hold, `goal` is what it reaches for."""
 IMPORT, CHECKS, CROWN = "import", "checks", "crown"
-OTHERS = {CHECKS: checks, CROWN: crown, suites.KEY: suites, accuracy.KEY: accuracy, repairs.KEY: repairs}
+OTHERS = {CHECKS: checks, CROWN: crown, suites.KEY: suites, accuracy.KEY: accuracy}
+OTHERS |= {families.KEY: families, repairs.KEY: repairs}
 """Sections that are no list of cases, by their keys: modules with a title and a function of their lines."""
 
 

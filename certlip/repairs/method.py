@@ -14,13 +14,15 @@ from certlip.repairs.task import Task
 class Method(ABC):
     """Proposes networks of the same interface; whether they meet the bound is proved elsewhere, on the written file.
 
-    rank: order in which `auto` tries the methods, quick ones first; in_auto: whether it does.
+    rank: order in which `auto` tries the methods, quick ones first; in_auto: whether it does. uses_torch: whether it
+    trains with torch, whose threads are then limited as those of numpy are.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     rank: ClassVar[int] = 50
     in_auto: ClassVar[bool] = True
+    uses_torch: ClassVar[bool] = True
 
     @abstractmethod
     def obstacle(self, task: Task) -> str | None:

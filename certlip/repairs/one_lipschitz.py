@@ -26,15 +26,13 @@ if TYPE_CHECKING:
     from certlip.training import Objective
     from certlip.training.retrofit import Retrofit
 
-_STEPS = 1000  # of a round, about
-_EPOCHS = (4, 300)
-_SHARPNESS = (1.0, 0.85, 0.7, 0.5, 0.25, 0.0)  # of the rounds: exponents of the sharpest temperature
-_RATE = 2e-3
-_RATE_FAR = 1e-2  # of the first round where the family is far from the network
-_FAR = 1.5  # times the loss of the scaled network
+_STEPS = 600  # of a round, about
+_EPOCHS = (4, 150)
+_ROUNDS = 8
+_RATE = 1e-2
 _BATCH = (8, 64)  # about a tenth of the samples
-_LAST = len(_SHARPNESS) - 1
 _MOST_AXES = 5  # of a weight: two of channels and three of space
+_SLOWER = 0.7  # factor of the rate from round to round
 _SAME = 1e-4  # relative difference of losses that is none
 
 
@@ -69,9 +67,8 @@ class OneLipschitz(Method):
 
 @dataclass
 class _Search:
-    """Rounds of training, a proof after each. Classifiers start at the temperature at which the scaled network has the
-    scores of the original, and so its accuracy, and end at 1, where scores count as they are: what is worth more is for
-    the caller to decide, so every candidate is offered that no other one beats in both loss and accuracy."""
+    """Rounds of training, a proof after each. What loss and accuracy are worth is for the caller to decide, so every
+    candidate is offered that no other one beats in both."""
 
     task: Task
     name: str
@@ -91,27 +88,19 @@ class _Search:
         networks = [Retrofit(task.graph, self.name, task.norm, 1.0, chosen) for chosen in starts]
         for network in networks:
             yield from self._start(network)
-        began = time.monotonic()
         for network in networks:
             yield from self._round(network, 0)
-        losses = [self._loss(network.graph(), 0) for network in networks]
+        losses = [self._loss(network.graph()) for network in networks]
         network = networks[losses.index(min(losses))]  # of a residual network the better start goes on
-        seconds, number = (time.monotonic() - began) / len(networks), 0
-        while number < _LAST and task.left > 2.0 * self.slowest:
-            left = max(1.0, task.left // max(seconds, 1e-3))
-            number += max(1, math.ceil((_LAST - number) / left))  # the last temperature is reached in time
-            began = time.monotonic()
+        for number in range(1, _ROUNDS):
+            if task.left < 2.0 * self.slowest:
+                return
             yield from self._round(network, number)
-            seconds = time.monotonic() - began
 
-    def _objective(self, number: int) -> Objective:
-        """Of a round."""
+    def _objective(self) -> Objective:
         from certlip.training import Objective
 
-        task = self.task
-        bound = self._bound(task.graph)
-        sharp = task.target / bound if task.is_classifier and task.target < bound < math.inf else 1.0
-        return Objective(task.loss, task.margin, sharp ** _SHARPNESS[number])
+        return Objective(self.task.loss, self.task.margin)
 
     def _bound(self, graph: Graph) -> float:
         began = time.monotonic()
@@ -119,11 +108,11 @@ class _Search:
         self.slowest = max(self.slowest, time.monotonic() - began)
         return bound
 
-    def _loss(self, graph: Graph, number: int) -> float:
+    def _loss(self, graph: Graph) -> float:
         from certlip.training import Network
         from certlip.training.loop import mean_loss
 
-        return mean_loss(Network(graph), self.validation, self._objective(number))
+        return mean_loss(Network(graph), self.validation, self._objective())
 
     def _start(self, network: Retrofit) -> Iterator[Graph]:
         bound = self._bound(network.graph())
@@ -138,11 +127,10 @@ class _Search:
         task = self.task
         batch = min(max(len(self.train) // 10, _BATCH[0]), _BATCH[1])
         epochs = min(max(round(_STEPS * batch / len(self.train)), _EPOCHS[0]), _EPOCHS[1])
-        is_far = number == 0 and self._loss(network.graph(), 0) > _FAR * self._loss(task.start, 0)
-        rate = _RATE_FAR if is_far else _RATE
         for _ in fit(
-            network, self.train, self._objective(number), self.validation,
-            deadline=task.deadline - 2.0 * self.slowest, epochs=epochs, rate=rate, batch=batch, seed=task.seed + number,
+            network, self.train, self._objective(), self.validation,
+            deadline=task.deadline - 2.0 * self.slowest, epochs=epochs, rate=_RATE * _SLOWER**number, batch=batch,
+            seed=task.seed + number,
         ):  # fmt: skip
             pass
         unchanged = network.graph()
@@ -151,7 +139,7 @@ class _Search:
             return
         factor = task.target / bound
         network.scale(factor)
-        if factor > 1.0 and self._loss(network.graph(), number) > self._loss(unchanged, number):
+        if factor > 1.0 and self._loss(network.graph()) > self._loss(unchanged):
             network.scale(1.0 / factor)
             network.allow(factor)
             yield from self._offer(unchanged)

@@ -37,14 +37,16 @@ class MaxLipschitz:
         return f"Lipschitz constant ({self.norm}) at most {_text(self.limit)}"
 
     def aims(self, spread: float, reached: float | None) -> Iterator[Aim]:
-        """The bound itself; for classifiers a larger one where a cross-entropy loss would not notice margins within it.
-
-        reached: a radius that the margins of a classifier have, None for regressors. Outputs of a classifier may be
-        multiplied by anything, so the loss sees them under the bound at which that radius shifts them by `_SHIFT`.
+        """The bound itself. Outputs of a classifier may be multiplied by anything, so its loss sees them under a larger
+        one where margins would be lost in the loss: rivals are raised by `_SHIFT`, which is what a perturbation of
+        size `reached` can move them by. reached: a radius that the classifier's samples have, None for regressors.
         """
         limit = decimal_down(float(self.limit))
-        seen = limit if not reached else max(limit, _SHIFT / (spread * reached))
-        yield Aim(seen, 0.0, 1.0 if seen == limit else limit / seen)
+        if reached is None:
+            yield Aim(limit, 0.0)
+            return
+        seen = max(limit, _SHIFT / (spread * reached))
+        yield Aim(seen, _SHIFT / (spread * seen), 1.0 if seen == limit else limit / seen)
 
 
 @dataclass(frozen=True)

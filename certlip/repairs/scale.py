@@ -23,9 +23,10 @@ class Scale(Method):
     name: ClassVar[str] = "scale"
     summary: ClassVar[str] = "shrink the layers, uniformly or where it costs least, until the bound holds"
     rank: ClassVar[int] = 0
+    uses_torch: ClassVar[bool] = False
 
     def obstacle(self, task: Task) -> str | None:
-        if task.radius > 0:
+        if not task.scales:
             return "scaling a classifier changes margins and bound alike, so it certifies nothing more"
         return None
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 
 import numpy as np
 
 from certlip.errors import CertlipError, UsageError
 from certlip.graph import Graph
+from certlip.lipschitz.threads import threads_for
 from certlip.repairs.attempt import Attempt, Judge, best_attempt
 from certlip.repairs.method import Method, methods
 from certlip.repairs.problem import Problem
-from certlip.repairs.requirement import MinCertified, rival_spread
+from certlip.repairs.requirement import rival_spread
 from certlip.repairs.scale import within
 from certlip.repairs.surgery import times
 from certlip.repairs.task import Task
@@ -45,7 +47,7 @@ class Search:
     @property
     def best(self) -> Attempt | None:
         """The best attempt of all methods; the model itself where it comes closer than they all."""
-        return best_attempt([*self.found.values(), self.original])
+        return self._better([*self.found.values(), self.original])
 
     def run(self, chosen: Sequence[Method]) -> None:
         """Every chosen method for every aim, from the weakest, until an aim has led to what is asked."""
@@ -61,20 +63,15 @@ class Search:
                 return
             self._try_all(chosen, replace(task, start=start), aim.factor)
             best = self.best
-            if best is not None and best.meets and self._is_clear(best):
+            if best is not None and best.meets:
                 return
 
     def _reached(self) -> float | None:
         """The median of the radii that are certified of the model as it is; None for regressors or where none is."""
         return self.original.scores.median_radius if self.problem.is_classifier else None
 
-    def _is_clear(self, attempt: Attempt) -> bool:
-        """Whether a share is met by more than a standard error, so that other samples will show it, too."""
-        requirement, certified = self.problem.requirement, attempt.scores.certified
-        if not isinstance(requirement, MinCertified) or certified is None or requirement.tolerance is not None:
-            return True
-        share = float(certified)
-        return share - np.sqrt(share * (1 - share) / attempt.scores.samples) >= float(requirement.share)
+    def _better(self, attempts: Sequence[Attempt]) -> Attempt | None:
+        return best_attempt(attempts, self.original, self.problem.accuracy_loss)
 
     def _try_all(self, chosen: Sequence[Method], task: Task, factor: float) -> None:
         obstacles = {method.name: method.obstacle(task) for method in chosen}
@@ -94,11 +91,14 @@ class Search:
         """A method's candidates as they come. What fails in the arithmetic of a search is that method's own end."""
         began, seen = time.monotonic(), []
         self.progress(f"{method.name}: bound {task.target:.6g}")
+        if method.uses_torch:
+            import torch  # noqa: F401 - so that its threads can be limited
         try:
-            for body in method.propose(task):
-                seen += self._judged(method.name, body if factor == 1.0 else times(body, factor), began)
-                if task.expired:
-                    break
+            with threads_for(max(map(prod, task.graph.shapes))):
+                for body in method.propose(task):
+                    seen += self._judged(method.name, body if factor == 1.0 else times(body, factor), began)
+                    if task.expired:
+                        break
         except (ArithmeticError, ValueError, np.linalg.LinAlgError, CertlipError) as error:
             self.notes[method.name] = f"stopped: {error}"
         if not seen and method.name not in self.found:
@@ -110,7 +110,7 @@ class Search:
         if attempt is None:
             return []
         known = self.found.get(name)
-        if known is None or best_attempt([known, attempt]) is attempt:
+        if known is None or self._better([known, attempt]) is attempt:
             self.found[name] = attempt
             self.notes.pop(name, None)
             self.each(attempt)

@@ -1,4 +1,4 @@
-"""Training of a graph without any constraint, say for margins: what comes out has whatever Lipschitz constant it has."""
+"""Training of a graph without any constraint, say for margins: what comes out has any Lipschitz constant."""
 
 from __future__ import annotations
 

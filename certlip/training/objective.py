@@ -20,13 +20,11 @@ class Objective:
     With d_k = f_k + margin - f_y for every rival k of class y (one output f: margin - f for class 1, margin + f for
     class 0): hinge max(0, 1 + max d_k), cross-entropy log(1 + sum exp d_k), logistic sum of log(1 + exp d_k). A margin
     of c L radius, |D(f_i - f_j)| <= c L |Dx|, asks for scores that still lead anywhere within the radius (Tsuzuku et
-    al. 2018). temperature: all d are divided by it; a small one asks for right classes, whatever their scores. Raises
-    UsageError for other losses.
+    al. 2018). Raises UsageError for other losses.
     """
 
     loss: str
     margin: float = 0.0
-    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         if self.loss not in (*_REGRESSION, *_CLASSIFICATION):
@@ -45,14 +43,14 @@ class Objective:
             return _REGRESSION[self.loss](outputs - y.reshape(outputs.shape)).mean()
         if teacher is not None and self.loss == "cross-entropy":
             return self._distance(outputs, y, teacher.flatten(1))
-        return _CLASSIFICATION[self.loss]((lead_of_rivals(outputs, y) + self.margin) / self.temperature).mean()
+        return _CLASSIFICATION[self.loss](lead_of_rivals(outputs, y) + self.margin).mean()
 
     def _distance(self, outputs: Tensor, y: Tensor, teacher: Tensor) -> Tensor:
         """Kullback-Leibler divergence from the teacher's distribution to the one with raised rivals."""
         if outputs.shape[1] == 1:
             outputs, teacher = (torch.cat([torch.zeros_like(f), f], 1) for f in (outputs, teacher))
         raised = self.margin * (1.0 - F.one_hot(y, outputs.shape[1]).to(outputs.dtype))
-        log_p, log_q = teacher.log_softmax(1), ((outputs + raised) / self.temperature).log_softmax(1)
+        log_p, log_q = teacher.log_softmax(1), (outputs + raised).log_softmax(1)
         return (log_p.exp() * (log_p - log_q)).sum(1).mean()
 
 

@@ -26,10 +26,10 @@ from certlip.solvers.problem import Array
 _FASTER = 0.1
 """What tau falls by, from one centre to the next."""
 
-_CENTRED = 0.1
+_CENTRED = 1.0
 """The squared Newton decrement over tau at which the next centre is aimed at."""
 
-_FORCING, _MOST_PRODUCTS, _MOST_STEPS = 0.1, 200, 60
+_FORCING, _MOST_PRODUCTS, _MOST_STEPS = 0.1, 200, 25
 """The relative residual of a Newton system; products for it; Newton steps for a centre."""
 
 

@@ -25,7 +25,7 @@ from certlip.solvers.problem import Array
 
 Slopes = Sequence[tuple[Array, Array]]
 
-GAP = 1e-3
+GAP = 2e-2
 """How far from the optimum a step may stop, relative to its value at the start."""
 
 _SHARES = (0.95, 0.8, 0.5, 0.1, 0.0)

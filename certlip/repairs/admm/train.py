@@ -33,6 +33,8 @@ _EXPLODED = 10.0
 
 _BIAS_EPOCHS = 2
 
+_BALANCE = 5.0
+
 
 @dataclass(frozen=True, eq=False)
 class State:
@@ -120,11 +122,17 @@ def train(
             break
         free = fitted.chain
         aim = [W + u for W, u in zip(free.weights, U, strict=True)]
+        before = copy.weights
         found = stepped(_present(copy, target), aim, penalty, mu=mu, joint=joint, deadline=deadline)
         copy = with_better_biases(replace(free, weights=found.weights), present_rate)
         if target is not None:
             copy = lowered(copy, target, copy.squared_bound())
-        U = [Z - V for Z, V in zip(aim, copy.weights, strict=True)]
+        moved = math.sqrt(distance(copy.weights, before))
+        apart = math.sqrt(distance(copy.weights, free.weights))
+        change = 2.0 if apart > _BALANCE * moved else 0.5 if moved > _BALANCE * apart else 1.0
+        penalty *= change
+        U = [(Z - V) / change for Z, V in zip(aim, copy.weights, strict=True)]
+        print("r",penalty,apart,moved)
         size = distance(copy.weights, [np.zeros(W.shape) for W in copy.weights])
         state = measured(number, copy, math.sqrt(distance(free.weights, copy.weights) / size) if size else math.inf)
         best = state if state.value < best.value else best
