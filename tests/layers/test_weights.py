@@ -89,7 +89,8 @@ def test_laws_of_the_four_functions(data):
     name = data.draw(st.sampled_from(FAMILIES))
     case = data.draw(st.sampled_from(CASES))
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 10**6)))
-    weight = randomised(case.weight(name, data.draw(st.booleans())), generator)
+    tight = data.draw(st.booleans())
+    weight = randomised(case.weight(name, tight), generator)
     raw = torch.randn(case.shape, generator=generator, dtype=torch.float64) * 10.0 ** data.draw(st.integers(-2, 2))
     member, drawn = weight(raw).detach(), weight.sample(generator, torch.float64)
     for inside in (member, drawn):
@@ -98,7 +99,8 @@ def test_laws_of_the_four_functions(data):
         assert not weight.contains(1e6 * inside)
     near = weight(weight.right_inverse(raw)).detach()
     assert weight.contains(near)
-    if name != "orthogonal":  # the others scale: a network of homogeneous activations stays the same up to a factor
+    # all but one scale: a network of homogeneous activations stays the same up to a factor, as far as groups allow
+    if name != "orthogonal" and not (tight and case.groups > 1 and name in ("sll", "aol")):
         factor = float((near * raw).sum() / (raw * raw).sum())
         torch.testing.assert_close(near, factor * raw, rtol=0, atol=1e-6 * float(near.abs().max()))
 
@@ -193,7 +195,7 @@ def test_extreme_entries(name):
 @given(data=st.data())
 @settings(max_examples=30, deadline=None)
 def test_frequency_bound_covers_every_finite_image(data):
-    """From above for a fine grid, and within one percent of the supremum, which is .3 percent more than is seen there."""
+    """From above, and within one percent of the supremum, of which the grid of 101 misses .3 percent."""
     window = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=2))
     channels = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
     shape = (*channels, *window)
