@@ -34,9 +34,10 @@ FOREVER = 1e9
 
 @pytest.fixture(autouse=True)
 def short_rounds(monkeypatch):
-    """Two rounds of a fifth of the length."""
+    """Two rounds of an eighth of the length, with larger steps."""
     monkeypatch.setattr(one_lipschitz, "_STEPS", 120)
     monkeypatch.setattr(one_lipschitz, "_ROUNDS", 2)
+    monkeypatch.setattr(one_lipschitz, "_RATE", 1e-2)
 
 
 @lru_cache
@@ -223,6 +224,7 @@ def test_a_network_without_a_bottleneck_is_refused():
 
 def test_training_that_diverges_leaves_a_candidate(monkeypatch):
     monkeypatch.setattr(one_lipschitz, "_RATE", 1e8)
+    monkeypatch.setattr(one_lipschitz, "_RATE_FAR", 1e8)
     task = small_task()
     candidates = proposals("spectral", task)
     assert candidates
