@@ -22,7 +22,7 @@ from certlip.properties.numbers import decimal_up
 TITLE = "1-Lipschitz layers"
 KEY = "families"
 ARCHITECTURES = ("dense", "conv")
-EPOCHS = {"dense": 40, "conv": 12}
+EPOCHS = {"dense": 40, "conv": 30}
 BATCH, RATE = 100, 5e-3
 RADIUS, TEMPERATURE = 1.0, 0.25
 METHODS = {"dense": "lipsdp", "conv": "lipsdp-torus"}
