@@ -38,7 +38,7 @@ def plain(module: nn.Module, shrink: float = SHRINK) -> nn.Module:
     as it is. Real arithmetic promises a norm of at most 1, the rounding of n entries to float32 costs up to about
     sqrt(n) 2^-24 of it, and `shrink` pays for that, so that the bound which `certlip.bound` proves of a chain of
     1-Lipschitz layers is at most 1. Residual layers shrink in V: their largest slope is 1 all the same (in directions
-    that V does not see), and a network of nothing else is proved up to a few millionths above 1. Raises UsageError for
+    that V does not see), and a network of nothing else is proved a ten-millionth or so above 1. Raises UsageError for
     a parametrised layer that is neither linear nor a zero-padded convolution.
     """
     return _converted(copy.deepcopy(module).eval(), 1.0 - shrink, {})
