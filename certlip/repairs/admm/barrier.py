@@ -119,10 +119,10 @@ def _centred(
             break
         P = _inverse(factor)
         gradient = cost.gradient(x) + tau * (lmi.normalising(x)[1] - lmi.adjoint(P))
-        bent, diagonal = cost.curvature(x)
+        curved, diagonal = cost.curvature(x)
 
-        def hessian(v: Array, P: Array = P, bent: Callable[[Array], Array] = bent) -> Array:
-            product: Array = bent(v) + tau * lmi.adjoint(P @ lmi.change(v) @ P)
+        def hessian(v: Array, P: Array = P, own: Callable[[Array], Array] = curved) -> Array:
+            product: Array = own(v) + tau * lmi.bent(P, v)
             return product
 
         step = _conjugate_gradients(hessian, -gradient, lmi.preconditioner(P, diagonal, tau), forcing, deadline)

@@ -10,11 +10,14 @@ import numpy as np
 
 from certlip.graph import Graph, Node, Pointwise
 from certlip.ops import Dense, LeakyRelu, Relu
-from certlip.solvers import LipSDP, interior_point
+from certlip.solvers import LipSDP, feasible_start, interior_point
 from certlip.solvers.problem import Array
 
 TOLERANCE = 1e-9
 """The relative gap to which LipSDP is solved."""
+
+MIXED = 1e-4
+"""The share of closed-form multipliers in those that a step starts from."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,10 +84,18 @@ class Chain:
         return interior_point.solve(self.program(), tolerance=TOLERANCE).objective
 
     def multipliers(self) -> tuple[float, tuple[Array, ...]]:
-        """``(rho, T)`` of LipSDP for `wide_slopes`: strictly feasible in floating point, T by hidden layer."""
+        """``(rho, T)`` of LipSDP for `wide_slopes`: strictly feasible in floating point, T by hidden layer.
+
+        Best multipliers of neurons that lead nowhere vanish, which no step could undo: all are mixed with others.
+        """
         problem = self.program(self.wide_slopes)
         found = interior_point.solve(problem, tolerance=TOLERANCE)
-        return found.objective, tuple(found.multipliers[block] for block in problem.blocks)
+        metric, T = feasible_start(problem)
+        rho = (1.0 - MIXED) * found.objective + MIXED * problem.objective(metric)
+        mixed = (1.0 - MIXED) * found.multipliers + MIXED * T
+        if not (0.0 < rho < np.inf and mixed.min() > 0.0):
+            return 0.0, tuple(np.ones(size) for size in problem.layers)
+        return rho, tuple(mixed[block] for block in problem.blocks)
 
     def scaled(self, factor: float) -> Chain:
         """A chain that computes ``factor f``: by the last layer, or evenly where all activations are homogeneous."""

@@ -146,6 +146,8 @@ def train(
 def _present(copy: Chain, target: float | None) -> Certified:
     """The copy with multipliers, in enforced mode for the target."""
     rho, T = copy.multipliers()
+    if rho == 0.0:  # a constant function: any multipliers will do
+        return Certified(copy.weights, copy.wide_slopes, 1.0 if target is None else target**2, T)
     if target is None:
         return Certified(copy.weights, copy.wide_slopes, rho, T)
     if rho > target**2:  # proved for the chain's own slopes, not for wider ones
