@@ -146,14 +146,12 @@ def train(
 def _present(copy: Chain, target: float | None) -> Certified:
     """The copy with multipliers, in enforced mode for the target."""
     rho, T = copy.multipliers()
+    most = 1.0 if target is None else ((1.0 - 2.0 * HAIR) * target) ** 2
     if rho == 0.0:  # a constant function: any multipliers will do
-        return Certified(copy.weights, copy.wide_slopes, 1.0 if target is None else target**2, T)
+        return Certified(copy.weights, copy.wide_slopes, most, T)
     if target is None:
         return Certified(copy.weights, copy.wide_slopes, rho, T)
-    if rho > target**2:  # proved for the chain's own slopes, not for wider ones
-        copy = lowered(copy, target, rho)
-        rho, T = copy.multipliers()
-    return Certified(copy.weights, copy.wide_slopes, rho, T).with_room(target**2)
+    return Certified(copy.weights, copy.wide_slopes, rho, T).with_room(most)
 
 
 def lowered(chain: Chain, target: float, squared_bound: float) -> Chain:
