@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import accuracy, admm, checks, crown, suites
+from benchmarks import accuracy, admm, checks, crown, families, repairs, restriction, suites
 from benchmarks.cases import SECTIONS, Case, Section
 from benchmarks.measure import Row, machine, measure
 from benchmarks.networks import FOLDER, ROOT, dense_onnx, published_value, reference_data
@@ -21,8 +21,8 @@ from benchmarks.page import table
 PAGE = ROOT / "docs" / "benchmarks.md"
 READING = """\
 Written by `make bench`, which installs the peers and runs `python -m benchmarks`; with a table's key (`--help` lists
-them) that table alone is measured again. `suites` and `accuracy` take long: interrupted, they go on where they stopped
-when started again. `CERTLIP_REFERENCE_DATA` names the folder of published networks. Absolute
+them) that table alone is measured again. `suites`, `accuracy` and those of repairs take long: interrupted, they go on
+where they stopped when started again. `CERTLIP_REFERENCE_DATA` names the folder of published networks. Absolute
 times drift with the machine; each table is from one run. Every row is a process of its own that first solves a tiny
 network, so that imports do not count; rows below 5 s are medians of three.
 
@@ -33,7 +33,7 @@ network, so that imports do not count; rows below 5 s are medians of three.
 - `met`: computed from the row. `target` must hold, `goal` is what it reaches for."""
 IMPORT, CHECKS, CROWN = "import", "checks", "crown"
 OTHERS = {CHECKS: checks, CROWN: crown, suites.KEY: suites, accuracy.KEY: accuracy}
-OTHERS |= {admm.KEY: admm}
+OTHERS |= {module.KEY: module for module in (restriction, families, admm, repairs)}
 """Sections that are no list of cases, by their keys: modules with a title and a function of their lines."""
 
 

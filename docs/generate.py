@@ -145,8 +145,8 @@ def method_table() -> str:
 def repair_table() -> str:
     from certlip.repairs.method import methods
 
-    rows = [(code(method.name), method.summary) for method in methods().values()]
-    return table(("method", "what it does"), rows)
+    rows = [(code(m.name), "auto" if m.in_auto else "when named", m.summary) for m in methods().values()]
+    return table(("method", "runs with", "what it does"), rows)
 
 
 # ---------------------------------------------------------------- operators

@@ -31,12 +31,16 @@ def command(as_json: bool) -> int:
         ]
         common = {"in_auto": True, "proof": "branches", "norms": ["l2", "linf"]}
         entries += [{"name": n, "summary": what, "when": when, **common} for n, (what, when) in LINEAR_METHODS.items()]
-        repairs = [{"name": method.name, "summary": method.summary} for method in repair_methods().values()]
+        repairs = [
+            {"name": method.name, "summary": method.summary, "in_auto": method.in_auto}
+            for method in repair_methods().values()
+        ]
         print_json({"schema": 1, "methods": entries, "repairs": repairs})
     else:
         rows = [(c.name, "yes" if c.in_auto else "no", c.summary, c.when) for c in known]
         rows += [(name, "yes", what, when) for name, (what, when) in LINEAR_METHODS.items()]
         print_table(("method", "in auto", "what it does", "use it"), rows)
-        repairs = [(method.name, method.summary) for method in repair_methods().values()]
-        print_table(("certlip repair", "what it does"), repairs)
+        known_repairs = repair_methods().values()
+        lines = [(method.name, "yes" if method.in_auto else "no", method.summary) for method in known_repairs]
+        print_table(("certlip repair", "in auto", "what it does"), lines)
     return 0

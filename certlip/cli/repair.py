@@ -58,6 +58,13 @@ from certlip.cli.progress import working
     metavar="NAME",
     help="auto (every method that applies, the best is kept) or a name that `certlip methods` lists.",
 )
+@click.option(
+    "--max-accuracy-loss",
+    default="0.03",
+    show_default=True,
+    metavar="A",
+    help="With --max-lipschitz, classifiers: accuracy that may be given up for larger certified radii.",
+)
 @click.option("--loss", default=None, metavar="NAME", help="What is fitted. Default: cross-entropy or square.")
 @click.option(
     "--timeout", type=Seconds(), default=300.0, show_default=True, metavar="S", help="Seconds for the whole repair."
@@ -84,6 +91,7 @@ def command(
     data: Path | None,
     holdout: Path | None,
     method: str,
+    max_accuracy_loss: str,
     loss: str | None,
     timeout: float,
     seed: int,
@@ -111,8 +119,8 @@ def command(
     with working() as (say, _):
         report = repair(
             loaded, data=source, max_lipschitz=max_lipschitz, min_certified=min_certified, eps=eps, norm=norm,
-            tolerance=tolerance, holdout=holdout, method=method, loss=loss, timeout=timeout, seed=seed, output=output,
-            progress=say,
+            tolerance=tolerance, holdout=holdout, method=method, loss=loss, max_accuracy_loss=max_accuracy_loss,
+            timeout=timeout, seed=seed, output=output, progress=say,
         )  # fmt: skip
     if as_json:
         print_json(repair_report_json(report))

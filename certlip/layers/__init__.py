@@ -22,7 +22,7 @@ from certlip.layers.feedforward import (
 )
 from certlip.layers.geometry import Geometry
 from certlip.layers.margin import margin_loss
-from certlip.layers.plain import plain
+from certlip.layers.plain import Branch, plain
 from certlip.layers.residual import (
     RESIDUAL_CONV2D,
     RESIDUAL_DENSE,
@@ -49,6 +49,7 @@ __all__ = [
     "AOLDense",
     "AOLResidualConv2d",
     "AOLResidualDense",
+    "Branch",
     "CPLConv2d",
     "CPLDense",
     "CPLResidualConv2d",

@@ -29,6 +29,7 @@ from certlip.layers.weight import Weight, safe_floor
 
 Side = Literal["input", "output"]
 _POWER_STEPS = 2000
+_CLOSE = 1e-9  # nearer to the Perron root 1 the Perron vector serves, at a relative cost of that size
 _LEAST = 1e-6  # entries of the Perron vector relative to the largest: rows of raw weights do not vanish
 
 
@@ -62,10 +63,13 @@ class Dominance(Weight):
         root, vector = _perron(sums)
         if self.tight:
             return self._scaled(weight, (vector / q).to(weight.dtype))
+        shrink = root.max().clamp_min(1.0).rsqrt()  # the same for all groups, those within the bound included
+        weight, sums, root = weight * shrink.to(weight.dtype), sums * shrink**2, root * shrink**2
         factors = []
         for part, top, p, weights in zip(sums, root, vector, q, strict=True):
             # c >= q and c >= B c, with equality in one of the two for each row: T = max(1, c (B c) / q^2) = c^2 / q^2
-            factors.append(_least_fixed_point(part, weights) if top < 1 else p * (weights / p).max())
+            inside = top < 1 - _CLOSE
+            factors.append(_least_fixed_point(part, weights) if inside else p * (weights / p).max())
         return self._scaled(weight, (torch.stack(factors) / q).to(weight.dtype))
 
     def _sided(self, weight: Tensor) -> Tensor:
@@ -118,7 +122,7 @@ def _perron(sums: Tensor) -> tuple[Tensor, Tensor]:
     for _ in range(_POWER_STEPS):
         image = torch.where(live, (sums @ vector.unsqueeze(-1)).squeeze(-1), vector * root)
         spread = torch.where(vector > _LEAST, (image - root * vector).abs() / vector, 0.0)
-        if bool((spread <= 1e-13 * root).all()):
+        if bool((spread <= 1e-12 * root).all()):
             break
         vector = image + root * vector
         vector = (vector / vector.amax(-1, keepdim=True)).clamp_min(_LEAST)

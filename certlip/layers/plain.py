@@ -47,10 +47,10 @@ def plain(module: nn.Module, shrink: float = SHRINK) -> nn.Module:
 def _converted(module: nn.Module, factor: float, done: dict[int, nn.Module]) -> nn.Module:
     """Layers that are used twice stay one."""
     if id(module) not in done:
-        done[id(module)] = _layer(module, factor)
-        for name, child in done[id(module)].named_children():
-            if name != "parametrizations":
-                setattr(done[id(module)], name, _converted(child, factor, done))
+        done[id(module)] = result = _layer(module, factor)
+        for name, child in module._modules.items() if result is module else ():  # `named_children` shows each once
+            if child is not None:
+                setattr(result, name, _converted(child, factor, done))
     return done[id(module)]
 
 

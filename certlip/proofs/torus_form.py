@@ -13,7 +13,8 @@ pixel; a convolution that reads no padding takes outputs inside the image from i
 needs an input that vanishes outside the image. Signals do, and so do their channel-wise combinations and convolutions
 of single pixels. Any other linear value (say, a convolution) that is read beyond its border becomes a group of its own,
 with the identity as its activation: without that mask the claim is false (one pixel and the kernels (a, 1, a) and
-(-a, 1, -a), a^2 = .4: the truth is 1, and their product on a torus of two pixels has norm .6).
+(-a, 1, -a), a^2 = .4: the truth is 1, and their product on a torus of two pixels has norm .6). Whatever reads the value
+later reads the group: to a skip past it, the form would not say that the two are equal inside.
 
 Theorem. Let T >= 0 and D >= 0 be constant over the pixels of a channel, P per channel of x, and a <= 0 <= b the slopes,
 widened by 0, the same at all pixels. If on the torus, for arbitrary signals x, z_1, ..., z_L there,

@@ -200,6 +200,7 @@ def _canonical(graph: Graph, start: int, last: int) -> Graph:
             operator = _as_convolution(operator)  # type: ignore[assignment]
         if isinstance(operator, Conv) and any(_reach(operator)) and inputs[0] not in masked:
             inputs = (add(LeakyRelu(Ball.exact(1.0)), inputs, f"border before {node.name}"),)
+            position[node.inputs[0]] = inputs[0]  # for a skip around this convolution, too: a mask is shared
         position[value] = add(operator, inputs, node.name)
     return Graph(graph.shapes[start], tuple(nodes))
 

@@ -41,16 +41,25 @@ class Scores:
     radii: Array
 
     @property
-    def standard_error(self) -> float:
-        """Of the accuracy."""
-        share = self.accuracy or 0.0
-        return float(np.sqrt(max(share * (1 - share), 1.0 / self.samples) / self.samples))
+    def mean_radius(self) -> float:
+        """The average certified radius (Zhai et al. 2020), 0 counted for misclassified samples."""
+        return float(np.minimum(self.radii, np.finfo(float).max / len(self.radii)).mean())
+
+    @property
+    def median_radius(self) -> float | None:
+        """Of the samples that have a positive, finite one; None where none has."""
+        positive = self.radii[(self.radii > 0) & np.isfinite(self.radii)]
+        return float(np.median(positive)) if len(positive) else None
+
+    def certified_beyond(self, radius: float) -> float:
+        """Share of the samples whose radius is larger."""
+        return float((self.radii > radius).mean())
 
 
 @dataclass(frozen=True, eq=False)
 class Attempt:
     """bound: on all outputs of the written file, None where nothing was proved. meets: what the requirement asks is
-    proved, for a share of samples on the part that chooses. seconds: since the method began."""
+    proved, a share on the part that chooses by a standard error more. seconds: since the method began."""
 
     method: str
     body: Graph
@@ -142,27 +151,36 @@ class Judge:
         requirement = self.problem.requirement
         if isinstance(requirement, MaxLipschitz):
             return bound is not None and Fraction(bound.value) <= requirement.limit
-        return found.certified is not None and found.certified >= requirement.share
+        if found.certified is None:
+            return False
+        share = float(found.certified)
+        doubt = 0.0 if requirement.tolerance is not None else float(np.sqrt(share * (1 - share) / found.samples))
+        return found.certified >= requirement.share and share - doubt >= float(requirement.share)
 
 
-def best_attempt(attempts: Sequence[Attempt]) -> Attempt | None:
+def best_attempt(attempts: Sequence[Attempt], original: Attempt, accuracy_loss: float) -> Attempt | None:
     """Of those that meet the requirement, the best; else the one that comes closest.
 
-    Among classifiers only accuracies within a standard error of the highest one count as equal (a difference that the
-    samples do not show decides nothing); of these the one with the smallest loss, or with the larger certified share
-    where a share was asked for. Regressors: the smallest error.
+    Classifiers: those whose accuracy is at most `accuracy_loss` below that of the original come first, and of them, if
+    only a bound is asked for, the one with the largest average certified radius; else the most accurate. Where a share
+    is asked for, all that meet it are good enough, and the most accurate one is best. Regressors: the smallest error.
     """
     if not attempts:
         return None
     meeting = [attempt for attempt in attempts if attempt.meets]
     if not meeting:
         return min(attempts, key=_shortfall)
-    top = max(meeting, key=lambda attempt: attempt.scores.accuracy or 0.0)
-    if top.scores.accuracy is None:
+    if original.scores.accuracy is None:
         return min(meeting, key=lambda attempt: attempt.scores.error or 0.0)
-    least = top.scores.accuracy - top.scores.standard_error
-    equal = [attempt for attempt in meeting if (attempt.scores.accuracy or 0.0) >= least]
-    return min(equal, key=lambda attempt: (-(attempt.scores.certified or 0), attempt.scores.loss))
+    least = original.scores.accuracy - accuracy_loss
+    spared = [attempt for attempt in meeting if _accuracy(attempt) >= least]
+    if spared and spared[0].scores.certified is None:
+        return max(spared, key=lambda attempt: attempt.scores.mean_radius)
+    return max(meeting, key=lambda attempt: (_accuracy(attempt), attempt.scores.certified or 0))
+
+
+def _accuracy(attempt: Attempt) -> float:
+    return attempt.scores.accuracy or 0.0
 
 
 def _shortfall(attempt: Attempt) -> tuple[Fraction, float]:

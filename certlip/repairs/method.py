@@ -14,12 +14,15 @@ from certlip.repairs.task import Task
 class Method(ABC):
     """Proposes networks of the same interface; whether they meet the bound is proved elsewhere, on the written file.
 
-    rank: order in which `auto` tries the methods, quick ones first.
+    rank: order in which `auto` tries the methods, quick ones first; in_auto: whether it does. uses_torch: whether it
+    trains with torch, whose threads are then limited as those of numpy are.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     rank: ClassVar[int] = 50
+    in_auto: ClassVar[bool] = True
+    uses_torch: ClassVar[bool] = True
 
     @abstractmethod
     def obstacle(self, task: Task) -> str | None:
@@ -31,16 +34,15 @@ class Method(ABC):
 
 
 def methods() -> dict[str, Method]:
-    """All final methods by name, in the order in which `auto` tries them."""
+    """All methods with a name of their own, in the order in which `auto` tries them."""
     from certlip.repairs import catalogue  # noqa: F401 - importing it registers the methods
 
     found: list[Method] = []
     waiting: list[type] = [Method]
     while waiting:
         kind = waiting.pop()
-        subclasses: list[type] = kind.__subclasses__()
-        waiting += subclasses
-        if not subclasses:
+        waiting += kind.__subclasses__()
+        if "name" in vars(kind):
             found.append(kind())
     return {method.name: method for method in sorted(found, key=lambda method: (method.rank, method.name))}
 
@@ -49,7 +51,7 @@ def chosen(name: str) -> list[Method]:
     """The methods that `--method` names."""
     known = methods()
     if name == "auto":
-        return list(known.values())
+        return [method for method in known.values() if method.in_auto]
     if name not in known:
         raise UsageError(f"unknown method '{name}'; choose auto or one of {', '.join(known)}")
     return [known[name]]

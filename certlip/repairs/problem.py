@@ -13,7 +13,7 @@ from certlip.importers import Model
 from certlip.passes import normal_form
 from certlip.properties.outputs import decision_graph, is_probability
 from certlip.repairs.losses import CLASSIFICATION, REGRESSION
-from certlip.repairs.requirement import Aim, MinCertified, Requirement
+from certlip.repairs.requirement import Aim, MaxLipschitz, MinCertified, Requirement
 from certlip.repairs.split import Split, split
 from certlip.repairs.task import Rows, Task, outputs_of
 from certlip.rigor.rounding import Array, down
@@ -25,7 +25,8 @@ _FAR_OFF = 4.0  # times the variance of the targets: a squared error at which th
 @dataclass(frozen=True, eq=False)
 class Problem:
     """parts: samples with labels or targets; where the data came without, those that the model itself gives them
-    (`is_labelled` is then false). loss: a name of `losses`."""
+    (`is_labelled` is then false). loss: a name of `losses`. accuracy_loss: how much accuracy may be given up for larger
+    certified radii."""
 
     model: Model
     requirement: Requirement
@@ -33,10 +34,17 @@ class Problem:
     loss: str
     is_labelled: bool
     seed: int
+    accuracy_loss: float
 
     @staticmethod
     def of(
-        model: Model, requirement: Requirement, data: Dataset, holdout: Dataset | None, loss: str | None, seed: int
+        model: Model,
+        requirement: Requirement,
+        data: Dataset,
+        holdout: Dataset | None,
+        loss: str | None,
+        seed: int,
+        accuracy_loss: float,
     ) -> Problem:
         """Check that samples, loss and requirement belong together. Raises UsageError, one sentence each."""
         given = [part for part in (data, holdout) if part is not None]
@@ -55,7 +63,7 @@ class Problem:
                 "output may move"
             )
         parts = split(given[0], given[1] if len(given) > 1 else None, seed)
-        problem = Problem(model, requirement, parts, loss or _default(is_classifier), labelled, seed)
+        problem = Problem(model, requirement, parts, loss or _default(is_classifier), labelled, seed, accuracy_loss)
         problem._require_own_labels()
         return problem
 
@@ -102,7 +110,7 @@ class Problem:
         target = aim.target if self.tail_gain == 1.0 else down(aim.target / self.tail_gain)
         return Task(
             self.body, start, self.norm, target, aim.radius, self.loss, train, validation, deadline, seconds, self.seed,
-            teacher,
+            teacher, isinstance(self.requirement, MaxLipschitz) or not self.is_classifier,
         )  # fmt: skip
 
     def rows(self, part: Dataset) -> Rows:

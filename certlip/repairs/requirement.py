@@ -13,11 +13,13 @@ from certlip.properties.numbers import decimal_down
 
 @dataclass(frozen=True)
 class Aim:
-    """target: the bound that candidates must have. radius: the radius at which margins shall still be positive under a
-    bound of that size, in the norm of the requirement; 0 where only the bound matters."""
+    """target: the bound that methods keep. radius: the radius at which margins shall still be positive under a bound of
+    that size, in the norm of the requirement; 0 where only the bound matters. factor: what candidates are multiplied by
+    afterwards, which changes no class and no certified radius."""
 
     target: float
     radius: float
+    factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,17 @@ class MaxLipschitz:
     def __str__(self) -> str:
         return f"Lipschitz constant ({self.norm}) at most {_text(self.limit)}"
 
-    def aims(self, spread: float) -> Iterator[Aim]:
-        """The bound itself."""
-        yield Aim(decimal_down(float(self.limit)), 0.0)
+    def aims(self, spread: float, reached: float | None) -> Iterator[Aim]:
+        """The bound itself. Outputs of a classifier may be multiplied by anything, so its loss sees them under a larger
+        one where margins would be lost in the loss: rivals are raised by `_SHIFT`, which is what a perturbation of
+        size `reached` can move them by. reached: a radius that the classifier's samples have, None for regressors.
+        """
+        limit = decimal_down(float(self.limit))
+        if reached is None:
+            yield Aim(limit, 0.0)
+            return
+        seen = max(limit, _SHIFT / (spread * reached))
+        yield Aim(seen, _SHIFT / (spread * seen), 1.0 if seen == limit else limit / seen)
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,7 @@ class MinCertified:
         moved = "" if self.tolerance is None else f" (outputs move by at most {_text(self.tolerance)})"
         return f"at least {float(self.share):.4g} of the samples certified at {self.norm} {_text(self.eps)}{moved}"
 
-    def aims(self, spread: float) -> Iterator[Aim]:
+    def aims(self, spread: float, reached: float | None) -> Iterator[Aim]:
         """Bounds under which margins of the usual size of a cross-entropy loss reach the radius, from the weakest.
 
         A rival's score is raised by `spread` target radius (see `rival_spread`). That shift is `_SHIFT` at the radius

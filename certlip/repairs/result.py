@@ -12,7 +12,6 @@ from certlip.importers import Model
 from certlip.repairs.attempt import Attempt, Scores
 from certlip.repairs.problem import Problem
 from certlip.repairs.requirement import MaxLipschitz
-from certlip.rigor.rounding import Array
 from certlip.verification import SampleResult, Status
 
 
@@ -65,12 +64,23 @@ class RepairReport:
             return float("inf") if bound is None else float(bound.value - requirement.limit)
         return float(requirement.share) - after.certified / max(len(after.verdicts), 1)
 
+    @property
+    def compared_at(self) -> float | None:
+        """The radius at which methods are compared by certified accuracy: the eps asked for, else the one that half of
+        the samples of the model reach that have any; None for regressors and where no sample has one."""
+        requirement = self.problem.requirement
+        if not self.problem.is_classifier:
+            return None
+        if not isinstance(requirement, MaxLipschitz):
+            return float(requirement.eps)
+        return self.before.attempt.scores.median_radius
+
     def curve(self, state: State) -> list[tuple[float, float]]:
         """(radius, share of the scored samples certified beyond it); at radius 0 that is the accuracy, ties aside.
         Regressors have none."""
         if not self.problem.is_classifier:
             return []
-        return [(radius, share_beyond(state.scores.radii, radius)) for radius in self.curve_radii]
+        return [(radius, state.scores.certified_beyond(radius)) for radius in self.curve_radii]
 
     @property
     def curve_radii(self) -> list[float]:
@@ -82,8 +92,3 @@ class RepairReport:
         if not isinstance(requirement, MaxLipschitz):
             radii.add(float(requirement.eps))
         return sorted(radii)
-
-
-def share_beyond(radii: Array, radius: float) -> float:
-    """Share of samples whose certified radius is larger."""
-    return float((radii > radius).mean())

@@ -13,7 +13,7 @@ from certlip.repairs.surgery import times, weighted, with_weights
 from certlip.repairs.task import Task
 
 _SLACK = 1e-6  # left below the target, so that the next search for multipliers need not be as lucky
-_TRIES = 8
+_TRIES = 4
 
 
 class Scale(Method):
@@ -23,9 +23,10 @@ class Scale(Method):
     name: ClassVar[str] = "scale"
     summary: ClassVar[str] = "shrink the layers, uniformly or where it costs least, until the bound holds"
     rank: ClassVar[int] = 0
+    uses_torch: ClassVar[bool] = False
 
     def obstacle(self, task: Task) -> str | None:
-        if task.radius > 0:
+        if not task.scales:
             return "scaling a classifier changes margins and bound alike, so it certifies nothing more"
         return None
 
@@ -75,7 +76,7 @@ def within(task: Task, graph: Graph) -> Graph | None:
         bound = task.bound(graph)
         if bound <= task.target:
             return graph
-        if not np.isfinite(bound) or task.expired:
+        if not np.isfinite(bound):
             return None
         graph = times(graph, task.target / bound * (1.0 - _SLACK))
     return None

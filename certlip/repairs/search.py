@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 
 import numpy as np
 
-from certlip.errors import CertlipError
+from certlip.errors import CertlipError, UsageError
 from certlip.graph import Graph
+from certlip.lipschitz.threads import threads_for
 from certlip.repairs.attempt import Attempt, Judge, best_attempt
-from certlip.repairs.method import Method
+from certlip.repairs.method import Method, methods
 from certlip.repairs.problem import Problem
-from certlip.repairs.requirement import MinCertified, rival_spread
+from certlip.repairs.requirement import rival_spread
 from certlip.repairs.scale import within
+from certlip.repairs.surgery import times
 from certlip.repairs.task import Task
 
 _NO_BOUND = "no Lipschitz bound of the model was proved in the time given; use a longer timeout"
@@ -44,58 +47,58 @@ class Search:
     @property
     def best(self) -> Attempt | None:
         """The best attempt of all methods; the model itself where it comes closer than they all."""
-        return best_attempt([*self.found.values(), self.original])
+        return self._better([*self.found.values(), self.original])
 
-    def run(self, methods: Sequence[Method]) -> None:
-        """Every method for every aim, from the weakest, until an aim has led to what is asked."""
+    def run(self, chosen: Sequence[Method]) -> None:
+        """Every chosen method for every aim, from the weakest, until an aim has led to what is asked."""
         problem = self.problem
         spread = rival_spread(problem.norm, problem.body.output_size)
-        aims = list(problem.requirement.aims(spread))
+        aims = list(problem.requirement.aims(spread, self._reached()))
         for number, aim in enumerate(aims):
             end = time.monotonic() + (self.deadline - time.monotonic()) / (len(aims) - number)
             task = problem.task(aim, problem.body, end, self.seconds)
             start = within(task, problem.body)
             if start is None:
-                self.notes |= {method.name: _NO_BOUND for method in methods if method.name not in self.found}
+                self.notes |= {method.name: _NO_BOUND for method in chosen if method.name not in self.found}
                 return
-            self._try_all(methods, replace(task, start=start))
+            self._try_all(chosen, replace(task, start=start), aim.factor)
             best = self.best
-            if best is not None and best.meets and self._is_clear(best):
+            if best is not None and best.meets:
                 return
 
-    def _is_clear(self, attempt: Attempt) -> bool:
-        """Whether a share is met by more than a standard error, so that other samples will show it, too."""
-        requirement, certified = self.problem.requirement, attempt.scores.certified
-        if not isinstance(requirement, MinCertified) or certified is None or requirement.tolerance is not None:
-            return True
-        share = float(certified)
-        return share - np.sqrt(share * (1 - share) / attempt.scores.samples) >= float(requirement.share)
+    def _reached(self) -> float | None:
+        """The median of the radii that are certified of the model as it is; None for regressors or where none is."""
+        return self.original.scores.median_radius if self.problem.is_classifier else None
 
-    def _try_all(self, methods: Sequence[Method], task: Task) -> None:
-        waiting = []
-        for method in methods:
-            obstacle = method.obstacle(task)
-            if obstacle is None:
-                waiting.append(method)
-            else:
-                self.notes[method.name] = obstacle
+    def _better(self, attempts: Sequence[Attempt]) -> Attempt | None:
+        return best_attempt(attempts, self.original, self.problem.accuracy_loss)
+
+    def _try_all(self, chosen: Sequence[Method], task: Task, factor: float) -> None:
+        obstacles = {method.name: method.obstacle(task) for method in chosen}
+        waiting = [method for method in chosen if obstacles[method.name] is None]
+        if not waiting:
+            raise UsageError(_refusal(obstacles, task))
+        self.notes |= {name: reason for name, reason in obstacles.items() if reason is not None}
         for number, method in enumerate(waiting):
             now = time.monotonic()
             share = (task.deadline - now) / (len(waiting) - number)
             if share <= 0:
                 self.notes.setdefault(method.name, "the time was spent before it could start")
                 continue
-            self._try(method, replace(task, deadline=now + share))
+            self._try(method, replace(task, deadline=now + share), factor)
 
-    def _try(self, method: Method, task: Task) -> None:
+    def _try(self, method: Method, task: Task, factor: float) -> None:
         """A method's candidates as they come. What fails in the arithmetic of a search is that method's own end."""
         began, seen = time.monotonic(), []
         self.progress(f"{method.name}: bound {task.target:.6g}")
+        if method.uses_torch:
+            import torch  # noqa: F401 - so that its threads can be limited
         try:
-            for body in method.propose(task):
-                seen += self._judged(method.name, body, began)
-                if task.expired:
-                    break
+            with threads_for(max(map(prod, task.graph.shapes))):
+                for body in method.propose(task):
+                    seen += self._judged(method.name, body if factor == 1.0 else times(body, factor), began)
+                    if task.expired:
+                        break
         except (ArithmeticError, ValueError, np.linalg.LinAlgError, CertlipError) as error:
             self.notes[method.name] = f"stopped: {error}"
         if not seen and method.name not in self.found:
@@ -107,8 +110,15 @@ class Search:
         if attempt is None:
             return []
         known = self.found.get(name)
-        if known is None or best_attempt([known, attempt]) is attempt:
+        if known is None or self._better([known, attempt]) is attempt:
             self.found[name] = attempt
             self.notes.pop(name, None)
             self.each(attempt)
         return [attempt]
+
+
+def _refusal(obstacles: Mapping[str, str | None], task: Task) -> str:
+    """Why none of the chosen methods applies, and which others do."""
+    reasons = "; ".join(f"{name} does not apply: {reason}" for name, reason in obstacles.items())
+    others = [method.name for method in methods().values() if method.in_auto and method.obstacle(task) is None]
+    return f"{reasons}; " + (f"choose one of {', '.join(others)}" if others else "no other method does")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from certlip.properties.numbers import decimal_down
 from certlip.repairs.requirement import MaxLipschitz
 from certlip.repairs.surgery import changes
 from certlip.report.json_form import SCHEMA, bound_json, finite, model_json
+from certlip.report.repair_rows import certified_share
 
 if TYPE_CHECKING:
-    from certlip.repairs.attempt import Attempt
+    from certlip.repairs.attempt import Attempt, Scores
     from certlip.repairs.requirement import Requirement
     from certlip.repairs.result import RepairReport, State
 
@@ -40,6 +42,7 @@ def repair_report_json(report: RepairReport) -> dict[str, Any]:
         "after": state_json(report.after),
         "curve": curve_json(report),
         "changes": changes_json(report),
+        "compared_at": report.compared_at,
         "methods": [attempt_json(name, attempt, report) for name, attempt in report.table.items()],
         "not_applied": dict(report.notes),
         "files": {role: path.name for role, path in report.files.items()},
@@ -66,6 +69,7 @@ def state_json(state: State) -> dict[str, Any]:
         "loss": finite(scores.loss),
         "accuracy": scores.accuracy,
         "mean_squared_error": None if scores.error is None else finite(scores.error),
+        "mean_radius": _mean_radius(scores),
         "certified": state.certified if asked else None,
         "certified_share": state.certified / len(state.verdicts) if asked else None,
     }
@@ -90,7 +94,7 @@ def changes_json(report: RepairReport) -> list[dict[str, Any]] | None:
 
 def attempt_json(name: str, attempt: Attempt, report: RepairReport) -> dict[str, Any]:
     """One row of the table, on the samples that choose between candidates."""
-    scores = attempt.scores
+    scores, radius = attempt.scores, report.compared_at
     return {
         "method": name,
         "chosen": attempt is report.after.attempt,
@@ -99,7 +103,12 @@ def attempt_json(name: str, attempt: Attempt, report: RepairReport) -> dict[str,
         "loss": finite(scores.loss),
         "accuracy": scores.accuracy,
         "mean_squared_error": None if scores.error is None else finite(scores.error),
-        "certified_share": None if scores.certified is None else float(scores.certified),
+        "mean_radius": _mean_radius(scores),
+        "certified_share": None if radius is None else certified_share(scores, radius),
         "distance": attempt.distance,
         "seconds": round(attempt.seconds, 3),
     }
+
+
+def _mean_radius(scores: Scores) -> float | None:
+    return None if scores.accuracy is None else finite(decimal_down(scores.mean_radius))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from decimal import ROUND_FLOOR, Context
 from typing import TYPE_CHECKING
 
 from certlip.properties.numbers import decimal_up
-from certlip.repairs.requirement import MaxLipschitz
 from certlip.repairs.surgery import changes
 
 if TYPE_CHECKING:
@@ -19,13 +19,14 @@ Rows = list[list[str]]
 
 def method_rows(report: RepairReport) -> Rows:
     """What each method reached, on the samples that choose between candidates; the model itself first."""
-    asked = not isinstance(report.problem.requirement, MaxLipschitz)
-    head = ["method", "proved bound", _quality(report), "loss", *(["certified"] if asked else []), "weights moved"]
+    radius = report.compared_at
+    classes = [] if radius is None else [f"certified at {radius:.3g}", "mean radius"]
+    head = ["method", "proved bound", _quality(report), "loss", *classes, "weights moved"]
     rows = [[*head, "seconds", "meets"]]
     for attempt in (report.before.attempt, *report.table.values()):
         name = "(before)" if attempt is report.before.attempt else attempt.method
         mark = " *" if attempt is report.after.attempt and not report.unchanged else ""
-        rows.append([name + mark, *_cells(attempt, asked)])
+        rows.append([name + mark, *_cells(attempt, radius)])
     return rows
 
 
@@ -36,6 +37,9 @@ def state_rows(report: RepairReport) -> Rows:
     rows.append(["proved bound", bound_text(before.attempt.bound), bound_text(after.attempt.bound)])
     rows.append([_quality(report), quality_text(before.scores), quality_text(after.scores)])
     rows.append(["loss", f"{before.scores.loss:.4g}", f"{after.scores.loss:.4g}"])
+    if report.problem.is_classifier:
+        radii = (number_down(state.scores.mean_radius) for state in (before, after))
+        rows.append(["mean certified radius", *radii])
     if after.verdicts:
         texts = [f"{state.certified} of {len(state.verdicts)}" for state in (before, after)]
         rows.append(["certified", *texts])
@@ -69,6 +73,16 @@ def bound_text(bound: Bound | None) -> str:
     return "none proved" if bound is None else f"{decimal_up(bound.value):.10g}"
 
 
+def certified_share(scores: Scores, radius: float) -> float:
+    """What was asked for, by any proof; where nothing was, the samples with a larger radius."""
+    return scores.certified_beyond(radius) if scores.certified is None else float(scores.certified)
+
+
+def number_down(value: float) -> str:
+    """Four digits, rounded down."""
+    return f"{float(Context(prec=4, rounding=ROUND_FLOOR).create_decimal(value)):.4g}"
+
+
 def quality_text(scores: Scores) -> str:
     return f"{scores.error:.4g}" if scores.accuracy is None else _share(scores.accuracy)
 
@@ -79,11 +93,11 @@ def _quality(report: RepairReport) -> str:
     return "accuracy" if report.problem.is_labelled else "agreement with the model"
 
 
-def _cells(attempt: Attempt, asked: bool) -> list[str]:
+def _cells(attempt: Attempt, radius: float | None) -> list[str]:
     scores, moved = attempt.scores, attempt.distance
-    certified = ["-" if scores.certified is None else _share(float(scores.certified))] if asked else []
+    classes = [] if radius is None else [_share(certified_share(scores, radius)), number_down(scores.mean_radius)]
     return [
-        bound_text(attempt.bound), quality_text(scores), f"{scores.loss:.4g}", *certified,
+        bound_text(attempt.bound), quality_text(scores), f"{scores.loss:.4g}", *classes,
         "other layers" if moved is None else f"{moved:.3g}", f"{attempt.seconds:.1f}", "yes" if attempt.meets else "no",
     ]  # fmt: skip
 

@@ -28,8 +28,8 @@ from certlip.verification.dataset import Dataset, make_dataset, read_dataset
 from certlip.verification.model_file import opened
 from certlip.verification.uninterrupted import uninterrupted
 
-_PROOF_SHARE, _LONGEST_PROOF = 0.05, 30.0
-"""Share of the timeout, and seconds, for the proof of one candidate's bound."""
+_PROOF_SHARE, _PROOF = 0.05, (2.0, 30.0)
+"""Share of the timeout for the proof of one candidate's bound, and seconds at least and at most."""
 _SCORING_SHARE = 0.15
 """Share of the timeout for the verdicts on the scored samples, once before and once after."""
 
@@ -46,6 +46,7 @@ def repair(
     holdout: Any = None,
     method: str = "auto",
     loss: str | None = None,
+    max_accuracy_loss: str | float | Fraction = "0.03",
     timeout: float = 300.0,
     seed: int = 0,
     output: str | Path | None = None,
@@ -60,7 +61,8 @@ def repair(
     answers are kept as well as possible. holdout: the samples to score; else some are split off. Nothing is scored on
     samples that it was fitted to.
 
-    method: "auto" or a name of `certlip methods`. timeout: seconds for everything but the last proofs. output: where
+    method: "auto" or a name of `certlip methods`. max_accuracy_loss: a classifier within a bound may be that much less
+    accurate than before, on samples that choose, if its certified radii are larger on average. timeout: seconds for everything but the last proofs. output: where
     the ONNX file goes; certificates (`.certlip`) and reports (`.repair.json`, `.repair.md`) go beside it. The report's
     `met` is true only for what was proved of that file. An interruption ends the search; what it has is proved and
     written, and `interrupted` is set. Raises CertlipError.
@@ -75,7 +77,8 @@ def repair(
     samples, scored = _samples(loaded, data, "the data"), None
     if holdout is not None:
         scored = _samples(loaded, holdout, "the holdout")
-    problem = Problem.of(loaded, requirement, samples, scored, loss, seed)
+    spared = float(exact_amount(max_accuracy_loss, "the largest loss of accuracy"))
+    problem = Problem.of(loaded, requirement, samples, scored, loss, seed, spared)
     work = _Work(problem, limit, place, progress, each, {"method": method, "timeout": timeout, "seed": seed})
     return work.done(methods)
 
@@ -93,7 +96,7 @@ class _Work:
     began: float = field(default_factory=time.monotonic)
 
     def done(self, methods: list) -> RepairReport:
-        proof = min(_PROOF_SHARE * self.limit, _LONGEST_PROOF)
+        proof = min(max(_PROOF_SHARE * self.limit, _PROOF[0]), _PROOF[1])
         judge = Judge(self.problem, proof)
         self.progress("the model as it is")
         original = judge.original()

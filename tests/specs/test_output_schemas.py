@@ -99,6 +99,15 @@ def test_unsupported_models_obey_their_schema(command, tmp_path):
     assert errors("inspect", document) == []
 
 
+@pytest.mark.parametrize("asked", [("--max-lipschitz", "1"), ("--min-certified", "0.9", "--eps", "0.5")])
+def test_repairs_obey_their_schema(command, asked, tmp_path):
+    options = ("--method", "scale") if asked[0] == "--max-lipschitz" else ("--timeout", "3")
+    code, document = command("repair", ZOO / "breast_cancer.onnx", *asked, *options, "--output", tmp_path / "r.onnx")
+    assert code == (0 if document["met"] else 3)
+    assert errors("repair", document) == []
+    assert document == json.loads((tmp_path / "r.repair.json").read_text())
+
+
 def test_unbounded_radii_are_null(command, tmp_path):
     nodes = helper.make_node("Clip", ["x", "zero", "zero"], ["z"]), helper.make_node("Add", ["z", "shift"], ["y"])
     model = write_model(tmp_path / "constant.onnx", *nodes, zero=0.0, shift=[0.0, 1.0])

@@ -7,7 +7,8 @@ last one. The LMI of `program` in (M, D, L) is positive definite iff L > 0 and i
 
 so -log det of the LMI, the barrier, is -(p + q) log L - log det S: one Cholesky factorisation of order m. It is convex
 in (M, D, L); at the minimum of goal + mu barrier the goal is at most mu (m + p + q) above its least value. Kinks of
-relu and of losses are rounded off upwards over a width that falls with mu: what is minimised stays a majorant. Any point is a network; what it is worth is for the caller to evaluate.
+relu and of losses are rounded off upwards over a width that falls with mu: what is minimised stays a majorant. Any
+point is a network; what it is worth is for the caller to evaluate.
 """
 
 from __future__ import annotations
@@ -15,28 +16,35 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 import torch
 
+from certlip.lipschitz.threads import threads_for
 from certlip.repairs.convex.conic import Status
-from certlip.repairs.convex.losses import smooth_relu
 from certlip.repairs.convex.objective import Objective
-from certlip.repairs.convex.shallow import Shallow, proposal
+from certlip.repairs.convex.rounded import smooth_relu
+from certlip.repairs.convex.shallow import Shallow, lipschitz, multipliers
 from certlip.solvers.lbfgs import LBFGS
 
 Tensor: TypeAlias = torch.Tensor
 
-STAGES = 6
-_STEPS = 150
-_FIRST, _LAST = 0.1, 1e-5
-"""The share of the start's objective that the barrier's gap mu (m + p + q) has in the first and in the last stage."""
-_WIDE, _NARROW = 0.1, 1e-4
-"""The widths of kinks in the first and in the last stage, relative to typical pre-activations."""
-_SETTLED = 1e-7
-_ROOM = 1e-3
-"""How far inside the limit the search begins, relative to it."""
+_SHARES = (0.1, 0.015, 2e-3, 2e-4)
+"""The barrier's gap mu (m + p + q) in each stage, relative to the start's objective."""
+
+_WIDTHS = (0.05, 0.01, 3e-3, 1e-3)
+"""The width of kinks in each stage, relative to typical pre-activations."""
+
+_STEPS, _SETTLED = 300, 1e-7
+"""The most steps of a stage, and the gain of a step, relative to the start's objective, at which it has settled."""
+
+_ROOM, _BELOW = 0.1, 0.01
+"""How far above its least value L begins where it is free, how far below the limit where it is not, relative to it."""
+
+_ENTRIES = 100_000
+"""Pre-activations in a block of rows: larger tensors leave the cache and cost a page fault per page."""
 
 
 def solve(
@@ -44,21 +52,26 @@ def solve(
 ) -> tuple[Shallow, Status]:
     """A network whose majorised objective is near the least one, and how the search ended.
 
-    stage: "R2" or "last layer". deadline: a value of time.monotonic(). device: of torch.
+    stage: "R2" or "last layer". deadline: a value of time.monotonic(). Each stage takes at most half of what is left:
+    steps are longest while the barrier is felt from far, and the last stage, which frees them of it, has its turn.
+    device: of torch.
     """
-    search = _Search(start, objective, stage, device)
+    with threads_for(start.neurons):
+        return _solved(_Search(start, objective, stage, device), deadline)
+
+
+def _solved(search: _Search, deadline: float | None) -> tuple[Shallow, Status]:
     point = search.start()
-    status: Status = "solved"
-    reference = abs(float(search.goal(point, _NARROW)[0])) or 1.0
-    for share in np.geomspace(_FIRST, _LAST, STAGES):
-        mu = share * reference / search.order
-        width = _NARROW * (_WIDE / _NARROW) ** (np.log(share / _LAST) / np.log(_FIRST / _LAST))
-        descent = LBFGS(search.function(mu, width), point)
-        point = descent.run(_STEPS, _SETTLED * reference, lambda: _late(deadline)).point
-        if _late(deadline):
-            status = "deadline"
-            break
-    return search.network(point), status
+    reference = search.goal(point, _WIDTHS[-1]) or 1.0
+    for share, width in zip(_SHARES, _WIDTHS, strict=True):
+        until = deadline
+        if deadline is not None and share != _SHARES[-1]:
+            until = (time.monotonic() + deadline) / 2
+        descending = LBFGS(search.function(share * reference / search.order, width), point)
+        descent = descending.run(_STEPS, _SETTLED * reference, partial(_late, until))
+        point = descent.point
+    status: Status = "solved" if descent.settled else "inaccurate"
+    return search.network(point), "deadline" if _late(deadline) else status
 
 
 def _late(deadline: float | None) -> bool:
@@ -76,6 +89,18 @@ class _Parts:
     L: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """Some rows of one group of scores. reads: inputs, or features for the last layer; K W2 = rising - falling."""
+
+    reads: Tensor
+    active: Tensor
+    K: Tensor
+    rising: Tensor
+    falling: Tensor
+    offset: Tensor
+
+
 class _Search:
     """The goal and its barrier as functions of one vector."""
 
@@ -83,9 +108,8 @@ class _Search:
         self._first, self._objective, self._device = stage == "R2", objective, device
         self._net = _inside(start, objective.limit)
         net = self._net
-        found = proposal(net)
-        L0 = float(np.sqrt(found.objective))
-        T = found.multipliers / L0
+        found = multipliers(net)
+        L0, T = found.lipschitz, found.T / found.lipschitz
         moving, fixed = (net.W1, net.W2.T) if self._first else (net.W2.T, net.W1)
         D0 = 1.0 / T if self._first else T
         self._F = self._tensor(fixed)
@@ -96,11 +120,14 @@ class _Search:
         v = self._tensor(objective.x) @ self._tensor(net.W1).mT + self._tensor(net.b1)
         self._scale = float(v.abs().mean())
         reads = self._tensor(objective.x) if self._first else v.clamp(min=0.0)
-        self._rows = [reads[s.rows] for s in objective.scores]
-        self._active = [(v[s.rows] > 0) for s in objective.scores] if self._first else []
-        self._K = [self._tensor(s.K) for s in objective.scores]
-        self._C = [self._tensor(s.K @ net.W2) for s in objective.scores]
-        self._offsets = [self._tensor(s.offset) for s in objective.scores]
+        self._blocks = []
+        for scores in objective.scores:
+            K, C = self._tensor(scores.K), self._tensor(scores.K @ net.W2)
+            for part in np.array_split(np.arange(len(scores.rows)), 1 + len(scores.rows) * net.neurons // _ENTRIES):
+                rows = scores.rows[part]
+                signs = C.clamp(min=0.0), (-C).clamp(min=0.0)
+                offset = self._tensor(scores.offset[part])
+                self._blocks.append(_Block(reads[rows], (v[rows] > 0).double(), K, *signs, offset))
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.as_tensor(array, dtype=torch.float64, device=self._device)
@@ -121,37 +148,47 @@ class _Search:
         bound = self._L0 * L[0] if limit is None else point.new_tensor(limit)
         return _Parts(M.view(self._M0.shape), b1, b2, self._D0 * D, bound)
 
-    def goal(self, point: Tensor, width: float) -> tuple[Tensor, _Parts]:
+    def loss(self, block: _Block, parts: _Parts, width: float) -> Tensor:
+        """The block's share of the majorised loss."""
+        width *= self._scale
+        g = parts.b2 @ block.K.mT + block.offset
+        if self._first:
+            v = block.reads @ parts.M.mT + parts.b1
+            g = g + smooth_relu(v, width) @ block.rising.mT - (block.active * v) @ block.falling.mT
+        else:
+            g = g + block.reads @ (parts.M @ block.K.mT)
+        return self._objective.loss.smooth(g, width) / self._objective.count
+
+    def barrier(self, parts: _Parts) -> Tensor:
+        """-log det of the LMI; infinite where it is not positive definite."""
+        S = 2.0 * torch.diag(parts.D) - (parts.M @ parts.M.mT + parts.D[:, None] * self._G * parts.D) / parts.L
+        factor, info = torch.linalg.cholesky_ex(S)
+        if int(info) or float(parts.L.detach()) <= 0:
+            return S.new_tensor(float("inf"))
+        return -2.0 * factor.diagonal().log().sum() - self._corner * parts.L.log()
+
+    def goal(self, point: Tensor, width: float) -> float:
         """Majorised loss + penalty L."""
         parts = self._parts(point)
-        total = point.new_zeros(())
-        for index, offset in enumerate(self._offsets):
-            g = self._majorant(index, parts, width) + offset
-            total = total + self._objective.loss.smooth(g, width * self._scale)
-        return total / self._objective.count + self._objective.penalty * parts.L, parts
-
-    def _majorant(self, index: int, parts: _Parts, width: float) -> Tensor:
-        bias = parts.b2 @ self._K[index].mT
-        if not self._first:
-            return self._rows[index] @ (parts.M @ self._K[index].mT) + bias
-        v = self._rows[index] @ parts.M.mT + parts.b1
-        rising, falling = self._C[index].clamp(min=0.0), (-self._C[index]).clamp(min=0.0)
-        return smooth_relu(v, width * self._scale) @ rising.mT - (self._active[index] * v) @ falling.mT + bias
+        loss = sum(float(self.loss(block, parts, width)) for block in self._blocks)
+        return loss + self._objective.penalty * float(parts.L)
 
     def function(self, mu: float, width: float) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         """goal + mu barrier and its gradient; infinite outside."""
 
         def evaluate(point: Tensor) -> tuple[Tensor, Tensor]:
             variable = point.detach().requires_grad_()
-            goal, parts = self.goal(variable, width)
-            S = 2.0 * torch.diag(parts.D) - (parts.M @ parts.M.mT + parts.D[:, None] * self._G * parts.D) / parts.L
-            factor, info = torch.linalg.cholesky_ex(S)
-            if int(info) or not float(parts.L) > 0:
-                return point.new_tensor(float("inf")), torch.zeros_like(point)
-            barrier = -2.0 * factor.diagonal().log().sum() - self._corner * parts.L.log()
-            value = goal + mu * barrier
-            (gradient,) = torch.autograd.grad(value, variable)
-            return value.detach(), gradient
+            parts = self._parts(variable)
+            barrier = self.barrier(parts)
+            if not bool(torch.isfinite(barrier)):
+                return barrier, torch.zeros_like(point)
+            total = mu * barrier + self._objective.penalty * parts.L
+            (gradient,) = torch.autograd.grad(total, variable)
+            for block in self._blocks:  # one after the other, so that what is kept for the gradient stays in the cache
+                loss = self.loss(block, self._parts(variable), width)
+                gradient += torch.autograd.grad(loss, variable)[0]
+                total = total.detach() + loss.detach()
+            return total.detach(), gradient
 
         return evaluate
 
@@ -162,8 +199,8 @@ class _Search:
 
 
 def _inside(net: Shallow, limit: float | None) -> Shallow:
-    """The network with an L below the limit by `_ROOM`."""
+    """The network with an L below the limit by `_BELOW`."""
     if limit is None:
         return net
-    L = float(np.sqrt(proposal(net).objective))
-    return net if (1.0 - _ROOM) * limit >= L else net.scaled((1.0 - _ROOM) * limit / L)
+    L = lipschitz(net)
+    return net if (1.0 - _BELOW) * limit >= L else net.scaled((1.0 - _BELOW) * limit / L)

@@ -112,6 +112,8 @@ class Regression(Loss):
         return self.conic_psi(t), [t >= g[:, :half], t >= g[:, half:]]
 
     def smooth(self, g: torch.Tensor, width: float) -> torch.Tensor:
+        from certlip.repairs.convex.rounded import smooth_relu
+
         half = g.shape[1] // 2
         low, high = g[:, :half], g[:, half:]
         return self.smooth_psi(low + smooth_relu(high - low, width)).sum()
@@ -243,12 +245,6 @@ class Hinge(Classification):
         # width log(sum exp(./width)) is at most width log(q + 1) above the maximum
         zero = g.new_zeros(len(g), 1)
         return width * torch.logsumexp(torch.cat((zero, 1.0 + g), dim=1) / width, dim=1).sum()
-
-
-def smooth_relu(v: torch.Tensor, width: float) -> torch.Tensor:
-    """A convex, nondecreasing C1 function with relu(v) <= it <= relu(v) + width / 4, equal to it where |v| >= width."""
-    near = v.clamp(-width, width)
-    return (near + width) ** 2 / (4.0 * width) + (v - width).clamp(min=0.0)
 
 
 LOSSES: dict[str, Loss] = {

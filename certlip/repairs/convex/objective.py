@@ -64,7 +64,7 @@ class Objective:
         """The same objective for inputs in other coordinates."""
         return replace(self, x=x)
 
-    def value(self, net: Shallow, deadline: float | None = None) -> Value:
+    def value(self, net: Shallow) -> Value:
         """Of the network itself: true loss, LipSDP value."""
-        loss, L = self.loss.mean(self.scores, net(self.x), self.count), lipschitz(net, deadline)
+        loss, L = self.loss.mean(self.scores, net(self.x), self.count), lipschitz(net)
         return Value(loss + self.penalty * L, loss, L)

@@ -7,8 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from certlip.errors import UsageError
-from certlip.solvers import LipSDP, Proposal, interior_point
+from certlip.graph import Graph, Node
+from certlip.lipschitz import LipSDP
+from certlip.ops import Dense, Relu
+from certlip.solvers import LipSDP as Program
+from certlip.solvers import interior_point
 from certlip.solvers.problem import Array
+
+_INTERIOR = 500
+"""Inputs and neurons up to which the interior point, the most accurate engine, takes less than a second or two."""
+
+_LEAST = 1e-12
+"""The least multiplier relative to the largest: of a neuron that no input reaches it may be anything."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,20 +66,40 @@ class Shallow:
         """Outputs (N, o) for inputs (N, d)."""
         return np.maximum(self.pre_activations(x), 0.0) @ self.W2.T + self.b2
 
+    def graph(self) -> Graph:
+        """The same network in normal form, for certifiers."""
+        first, second = Dense.of(self.W1, self.b1), Dense.of(self.W2, self.b2)
+        return Graph(
+            (self.inputs,), (Node(first, (0,), "first"), Node(Relu(), (1,), "relu"), Node(second, (2,), "last"))
+        )
+
     def scaled(self, factor: float) -> Shallow:
         """The network with f - b2 times `factor` >= 0, and so is its Lipschitz constant; the first layer shrinks."""
         return Shallow(factor * self.W1, factor * self.b1, self.W2, self.b2)
 
 
-def proposal(net: Shallow, deadline: float | None = None) -> Proposal:
-    """LipSDP multipliers of a network by the interior point; the closed form at least where there is no time."""
-    V = np.concatenate((net.W1, np.zeros((net.neurons, net.neurons))), axis=1)
-    C = np.concatenate((np.zeros((net.outputs, net.inputs)), net.W2), axis=1)
-    return interior_point.solve(
-        LipSDP(V, C, net.inputs, np.zeros(net.neurons), np.ones(net.neurons), (net.neurons,)), deadline=deadline
-    )
+@dataclass(frozen=True, eq=False)
+class Multipliers:
+    """L = `lipschitz` with |f(x) - f(y)|_2 <= L |x - y|_2, and T: (m,), T > 0, its witness: M(L^2, T) >= 0."""
+
+    lipschitz: float
+    T: Array
 
 
-def lipschitz(net: Shallow, deadline: float | None = None) -> float:
-    """L with |f(x) - f(y)|_2 <= L |x - y|_2: the LipSDP value in floating point, an estimate to be proved elsewhere."""
-    return float(np.sqrt(proposal(net, deadline).objective))
+def multipliers(net: Shallow) -> Multipliers:
+    """LipSDP (Fazlyab et al. 2019) of a network, in floating point, to a relative gap of about 1e-6."""
+    if net.inputs + net.neurons <= _INTERIOR:
+        V = np.concatenate((net.W1, np.zeros((net.neurons, net.neurons))), axis=1)
+        C = np.concatenate((np.zeros((net.outputs, net.inputs)), net.W2), axis=1)
+        low, high = np.zeros(net.neurons), np.ones(net.neurons)
+        found = interior_point.solve(Program(V, C, net.inputs, low, high, (net.neurons,)))
+        rho, T = found.objective, found.multipliers
+    else:
+        witness = LipSDP().propose(net.graph(), "l2", None)
+        rho, T = float(witness.arrays["metric"].max()), witness.arrays["multipliers"]
+    return Multipliers(float(np.sqrt(rho)), np.maximum(T, _LEAST * T.max(initial=0.0)))
+
+
+def lipschitz(net: Shallow) -> float:
+    """The LipSDP value of a network, an estimate that is proved elsewhere."""
+    return multipliers(net).lipschitz
