@@ -3,12 +3,12 @@
     minimise  F(x) = (r/2) sum_ij |E_ij|^2 / l_{i-1,j}^2 + m rho/rho_0   subject to  S(x) > 0,
 
 E_ij the columns of ``E_i = (W_i - Z_i) l_{i-1}`` (see `lmi`): the first sum is ``|W - Z|^2``. The method follows
-minimisers of ``F - tau (log det S - sum log l)`` as tau falls; without the logarithms of l it would run away to the zero
-network, whose multipliers may vanish. Where the multipliers stay (l = 1) the problem is convex, and at a minimiser F is
-at most ``tau`` times the order of S above its least value (Boyd and Vandenberghe 2004, section 11.2); else a local
-minimum is found. The Newton systems ``D + tau A*(S^-1 A(.) S^-1)``, with the Gauss-Newton matrix D of F, are solved by conjugate
-gradients preconditioned with their Kronecker part, never written down: layers of 50, 50 and 10 neurons have 3000
-unknowns. What it returns has ``S(x) > 0`` in floating point and nothing more is claimed.
+minimisers of ``F - tau (log det S - sum log l)`` as tau falls; without the logarithms of l it would run away to the
+zero network, whose multipliers may vanish. Where the multipliers stay (l = 1) the problem is convex, and at a minimiser
+F is at most ``tau`` times the order of S above its least value (Boyd and Vandenberghe 2004, section 11.2); else a local
+minimum is found. The Newton systems ``D + tau A*(S^-1 A(.) S^-1)``, with the Gauss-Newton matrix D of F, are solved by
+conjugate gradients preconditioned with their Kronecker part, never written down: layers of 50, 50 and 10 neurons have
+3000 unknowns. What it returns has ``S(x) > 0`` in floating point and nothing more is claimed.
 """
 
 from __future__ import annotations
