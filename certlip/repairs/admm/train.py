@@ -78,8 +78,8 @@ def train(
     Exactly one of target, the Lipschitz bound that every state has, and mu, the price of a squared bound. A start above
     the target is scaled first. x (n, inputs); y (n,) classes, or (n, outputs) targets. loss, margin: see `Objective`.
     penalty: r. joint: multipliers move in the semidefinite step, too. rounds of `epochs` passes each; rate: of Adam, it
-    falls to a tenth over the rounds. deadline: a value of `time.monotonic()`. Where a loss or weight is not finite, or
-    the loss explodes, the training ends with status "diverged".
+    falls to a tenth over the rounds. deadline: a value of `time.monotonic()`; a LipSDP in progress is finished. Where a
+    loss or weight is not finite, or the loss explodes, the training ends with status "diverged".
 
     Raises UsageError unless there is one of target and mu, positive, and for an unknown loss.
     """
