@@ -3,11 +3,12 @@
     minimise  F(x) = (r/2) sum_ij |E_ij|^2 / l_{i-1,j}^2 + m rho/rho_0   subject to  S(x) > 0,
 
 E_ij the columns of ``E_i = (W_i - Z_i) l_{i-1}`` (see `lmi`): the first sum is ``|W - Z|^2``. The method follows
-minimisers of ``F - tau log det S`` as tau falls. Where the multipliers stay (l = 1) this is convex, and F is at most
-``tau`` times the order of S above its least value (Boyd and Vandenberghe 2004, section 11.2); else it is a local
-minimum. The Newton systems ``D + tau A*(S^-1 A(.) S^-1)``, with the Gauss-Newton matrix D of F, are solved by conjugate
-gradients preconditioned with their Kronecker part, never written down: layers of 50, 50 and 10 neurons have 3000
-unknowns. What it returns has ``S(x) > 0`` in floating point and nothing more is claimed.
+minimisers of ``F - tau (log det S - sum log l)`` as tau falls; without the logarithms of l it would run away to the
+zero network, whose multipliers may vanish. Where the multipliers stay (l = 1) the problem is convex, and at a minimiser
+F is at most ``tau`` times the order of S above its least value (Boyd and Vandenberghe 2004, section 11.2); else a local
+minimum is found. The Newton systems ``D + tau A*(S^-1 A(.) S^-1)``, with the Gauss-Newton matrix D of F, are solved by
+conjugate gradients preconditioned with their Kronecker part, never written down: layers of 50, 50 and 10 neurons have
+3000 unknowns. What it returns has ``S(x) > 0`` in floating point and nothing more is claimed.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Distance:
 
 
 def minimise(cost: Distance, start: Array, *, gap: float = 1e-3, deadline: float = math.inf) -> Array:
-    """``x`` with ``S(x) > 0`` and ``F(x)`` within ``gap * F(start)`` of an optimum, or what was reached in time.
+    """``x`` with ``S(x) > 0`` and ``F(x)`` about within ``gap * F(start)`` of an optimum, or what was reached in time.
 
     Raises ``ValueError`` unless ``S(start) > 0``.
     """
@@ -111,7 +112,7 @@ def factorised(S: Array) -> Array | None:
 def _centred(
     cost: Distance, x: Array, factor: Array, tau: float, forcing: float, deadline: float
 ) -> tuple[Array, Array]:
-    """Newton's method for ``F - tau log det S``, with steps that stay inside."""
+    """Newton's method for one tau, with steps that stay inside."""
     lmi = cost.lmi
     value = cost.value(x) + tau * _barrier(lmi, x, factor)
     for _ in range(_MOST_STEPS):
@@ -119,10 +120,10 @@ def _centred(
             break
         P = _inverse(factor)
         gradient = cost.gradient(x) + tau * (lmi.normalising(x)[1] - lmi.adjoint(P))
-        bent, diagonal = cost.curvature(x)
+        curved, diagonal = cost.curvature(x)
 
-        def hessian(v: Array, P: Array = P, bent: Callable[[Array], Array] = bent) -> Array:
-            product: Array = bent(v) + tau * lmi.adjoint(P @ lmi.change(v) @ P)
+        def hessian(v: Array, P: Array = P, own: Callable[[Array], Array] = curved) -> Array:
+            product: Array = own(v) + tau * lmi.bent(P, v)
             return product
 
         step = _conjugate_gradients(hessian, -gradient, lmi.preconditioner(P, diagonal, tau), forcing, deadline)

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
@@ -137,19 +136,16 @@ class Lmi:
 
     def change(self, x: Array) -> Array:
         """``A x``."""
-        parts, count = self.parts(x), len(self.base)
+        blocks, factors, rho = self._blocks(x)
         S = np.zeros(self.fixed.shape)
-        blocks = [layer.block(E) for layer, E in zip(self.layers, parts, strict=False)]
-        if self.joint:
-            for i, factor in enumerate(parts[count : 2 * count - 1]):
-                own = np.arange(self.layers[i].own.start, self.layers[i].own.stop)
-                S[own, own] = factor[self.layers[i].rows]
-                blocks[i + 1] += self._next_block(i) * factor
         for layer, block in zip(self.layers, blocks, strict=True):
             _couple(S, layer, block)
+        for layer, factor in zip(self.layers, factors, strict=False):
+            own = np.arange(layer.own.start, layer.own.stop)
+            S[own, own] = factor[layer.rows]
         if self.free_rho:
             inputs = np.arange(self.layers[0].before.stop)
-            S[inputs, inputs] = parts[-1][0]
+            S[inputs, inputs] = rho
         return S
 
     def matrix(self, x: Array) -> Array:
@@ -158,13 +154,43 @@ class Lmi:
 
     def adjoint(self, Q: Array) -> Array:
         """``A* Q`` for symmetric ``Q``."""
-        parts = [2.0 * layer.adjoint(Q[layer.own, layer.before]) for layer in self.layers]
-        if self.joint:
-            for i, (layer, after) in enumerate(pairwise(self.layers)):
-                diagonal = np.bincount(layer.rows, np.diag(Q)[layer.own])
-                parts.append(diagonal + 2.0 * np.sum(self._next_block(i) * Q[after.own, after.before], axis=0))
+        return self._gathered(lambda rows, columns: Q[rows, columns], lambda rows: np.diag(Q)[rows])
+
+    def bent(self, P: Array, x: Array) -> Array:
+        """``A*(P A(x) P)`` for symmetric ``P``, at the price of the blocks beside the diagonal."""
+        blocks, factors, rho = self._blocks(x)
+        Q = np.zeros(P.shape)
+        for layer, block in zip(self.layers, blocks, strict=True):
+            Q[layer.own] += block @ P[layer.before]
+            Q[layer.before] += block.T @ P[layer.own]
+        for layer, factor in zip(self.layers, factors, strict=False):
+            Q[layer.own] += factor[layer.rows, None] * P[layer.own]
         if self.free_rho:
-            parts.append(np.trace(Q[self.layers[0].before, self.layers[0].before]))
+            Q[self.layers[0].before] += rho * P[self.layers[0].before]
+        return self._gathered(
+            lambda rows, columns: P[rows] @ Q[:, columns],
+            lambda rows: np.einsum("ij,ji->i", P[rows], Q[:, rows]),
+        )
+
+    def _blocks(self, x: Array) -> tuple[list[Array], list[Array], float]:
+        """``A x``: its blocks beside the diagonal, the factors ``l`` if they move, the share of ``rho``."""
+        parts, count = self.parts(x), len(self.base)
+        blocks = [layer.block(E) for layer, E in zip(self.layers, parts, strict=False)]
+        factors = parts[count : 2 * count - 1] if self.joint else []
+        for i, factor in enumerate(factors):
+            blocks[i + 1] += self._next_block(i) * factor
+        return blocks, factors, float(parts[-1][0]) if self.free_rho else 0.0
+
+    def _gathered(self, block: Callable[[slice, slice], Array], diagonal: Callable[[slice], Array]) -> Array:
+        """``A*`` of a symmetric matrix given by blocks and its diagonal."""
+        found = [block(layer.own, layer.before) for layer in self.layers]
+        parts = [2.0 * layer.adjoint(part) for layer, part in zip(self.layers, found, strict=True)]
+        if self.joint:
+            for i, layer in enumerate(self.layers[:-1]):
+                cross = np.sum(self._next_block(i) * found[i + 1], axis=0)
+                parts.append(np.bincount(layer.rows, diagonal(layer.own)) + 2.0 * cross)
+        if self.free_rho:
+            parts.append(np.sum(diagonal(self.layers[0].before), keepdims=True))
         return np.concatenate([np.ravel(part) for part in parts])
 
     def normalising(self, x: Array) -> tuple[float, Array]:

@@ -78,8 +78,8 @@ def train(
     Exactly one of target, the Lipschitz bound that every state has, and mu, the price of a squared bound. A start above
     the target is scaled first. x (n, inputs); y (n,) classes, or (n, outputs) targets. loss, margin: see `Objective`.
     penalty: r. joint: multipliers move in the semidefinite step, too. rounds of `epochs` passes each; rate: of Adam, it
-    falls to a tenth over the rounds. deadline: a value of `time.monotonic()`. Where a loss or weight is not finite, or
-    the loss explodes, the training ends with status "diverged".
+    falls to a tenth over the rounds. deadline: a value of `time.monotonic()`; a LipSDP in progress is finished. Where a
+    loss or weight is not finite, or the loss explodes, the training ends with status "diverged".
 
     Raises UsageError unless there is one of target and mu, positive, and for an unknown loss.
     """
@@ -146,12 +146,12 @@ def train(
 def _present(copy: Chain, target: float | None) -> Certified:
     """The copy with multipliers, in enforced mode for the target."""
     rho, T = copy.multipliers()
+    most = 1.0 if target is None else ((1.0 - 2.0 * HAIR) * target) ** 2
+    if rho == 0.0:  # a constant function: any multipliers will do
+        return Certified(copy.weights, copy.wide_slopes, most, T)
     if target is None:
         return Certified(copy.weights, copy.wide_slopes, rho, T)
-    if rho > target**2:  # proved for the chain's own slopes, not for wider ones
-        copy = lowered(copy, target, rho)
-        rho, T = copy.multipliers()
-    return Certified(copy.weights, copy.wide_slopes, rho, T).with_room(target**2)
+    return Certified(copy.weights, copy.wide_slopes, rho, T).with_room(most)
 
 
 def lowered(chain: Chain, target: float, squared_bound: float) -> Chain:

@@ -51,6 +51,7 @@ def test_the_adjoint_is_one(activation, joint, free_rho):
     Q = Q + Q.T
     assert np.vdot(lmi.change(x), Q) == pytest.approx(x @ lmi.adjoint(Q), rel=1e-10)
     np.testing.assert_allclose(lmi.matrix(x) - lmi.matrix(0 * x), lmi.change(x), atol=1e-12)
+    np.testing.assert_allclose(lmi.bent(Q, x), lmi.adjoint(Q @ lmi.change(x) @ Q), rtol=1e-9, atol=1e-9)
 
 
 def test_smaller_weights_stay_inside():

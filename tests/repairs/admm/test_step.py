@@ -66,16 +66,16 @@ def test_is_inside_and_no_worse_than_staying(sizes, joint, activation):
     assert oracle_squared_bound(moved) <= found.rho * (1 + 1e-6)
 
 
-@pytest.mark.parametrize("sizes", [(4, 12, 3), (5, 8, 8, 3)])
+@pytest.mark.parametrize("sizes", [(4, 12, 3), (4, 8, 8, 3)])
 def test_the_joint_step_comes_closer_than_alternating_ones(sizes):
     chain = random_chain(8, sizes)
     present, target = at(chain, 0.3)
     rho, fixed = present.rho, present
     for _ in range(4):
-        fixed = stepped(fixed, target, 0.25, joint=False, gap=1e-4)
+        fixed = stepped(fixed, target, 0.25, joint=False, gap=1e-3)
         least, T = chain.with_weights(fixed.weights).multipliers()
         fixed = Certified(fixed.weights, fixed.slopes, least, T).with_room(rho)
-    joint = stepped(present, target, 0.25, joint=True, gap=1e-4)
+    joint = stepped(present, target, 0.25, joint=True)
     assert distance(joint.weights, target) < 0.95 * distance(fixed.weights, target)
 
 

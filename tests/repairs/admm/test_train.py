@@ -13,14 +13,14 @@ from certlip.properties import Output
 from certlip.repairs.admm import train
 from certlip.repairs.losses import mean_loss
 
-QUICK = {"loss": "cross-entropy", "rounds": 2, "epochs": 1, "batch": 32}
+QUICK = {"loss": "cross-entropy", "rounds": 2, "epochs": 1, "batch": 40}
 
 
 def proved(chain):
     return best(bound_output(chain.graph(), Output("all"), "l2", "lipsdp")).value
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     hidden=st.lists(st.integers(1, 6), min_size=1, max_size=3),
@@ -34,9 +34,9 @@ def test_every_state_has_a_proved_bound_of_at_most_the_target(seed, hidden, acti
     target = share * math.sqrt(chain.squared_bound())
     states = list(train(chain, x, y, target=target, joint=joint, **QUICK))
     assert [state.round for state in states[:-1]] == [0, 1, 2]
+    assert states[-2].bound == pytest.approx(math.sqrt(oracle_squared_bound(states[-2].chain)), rel=1e-4)
     for state in states:
         assert proved(state.chain) <= target * (1 + 1e-9)
-        assert state.bound == pytest.approx(math.sqrt(oracle_squared_bound(state.chain)), rel=1e-4)
         assert state.loss == pytest.approx(mean_loss("cross-entropy", state.chain(x), y), rel=1e-9)
 
 
@@ -55,16 +55,16 @@ def test_enforced_training_beats_scaling_and_ends_with_the_best(sizes, joint):
 def test_weights_and_copies_come_together():
     chain = random_chain(1, (2, 8, 3))
     x, y = classes(1, 120, 2, 3)
-    states = list(train(chain, x, y, loss="cross-entropy", target=2.0, penalty=0.5, rounds=15, epochs=3))
+    states = list(train(chain, x, y, loss="cross-entropy", target=2.0, penalty=0.5, rounds=12, epochs=2))
     assert states[-2].residual < 0.5 * max(state.residual for state in states) < 0.1
 
 
 def test_regularised_training_lowers_loss_plus_price():
-    chain = random_chain(2, (2, 8, 8, 3), "tanh", scale=2.0)
-    x, y = classes(2, 120, 2, 3)
+    chain = random_chain(2, (2, 8, 3), "tanh", scale=2.0)
+    x, y = classes(2, 60, 2, 3)
     values = {}
     for mu in (1e-3, 1e-1):
-        states = list(train(chain, x, y, loss="cross-entropy", mu=mu, rounds=5, epochs=3))
+        states = list(train(chain, x, y, loss="cross-entropy", mu=mu, rounds=5, epochs=5))
         for state in states:
             assert state.value == pytest.approx(state.loss + mu * state.bound**2, rel=1e-9)
         assert states[-1].value == min(state.value for state in states)
@@ -73,13 +73,30 @@ def test_regularised_training_lowers_loss_plus_price():
     assert values[1e-1].bound < values[1e-3].bound
 
 
+@pytest.mark.parametrize("aim", [{"target": 0.5}, {"mu": 0.1}])
+@pytest.mark.parametrize("dead", ["neurons", "layer", "network"])
+def test_neurons_that_lead_nowhere_do_no_harm(dead, aim):
+    chain = random_chain(0, (3, 5, 4, 2))
+    first, second, last = (W.copy() for W in chain.weights)
+    if dead == "neurons":
+        first[4], second[:, :3] = 0.0, 0.0
+    elif dead == "layer":
+        second[:] = 0.0
+    else:
+        first, second, last = 0.0 * first, 0.0 * second, 0.0 * last
+    x, y = classes(0, 60, 3, 2)
+    states = list(train(chain.with_weights((first, second, last)), x, y, **aim, **QUICK))
+    assert states[-1].value < states[0].value
+    assert "target" not in aim or all(state.bound <= 0.5 for state in states)
+
+
 @pytest.mark.parametrize("loss", ["square", "absolute", "huber"])
 def test_regression(loss):
     rng = np.random.default_rng(3)
     x = rng.standard_normal((80, 3))
     y = np.sin(x[:, :1]) + 0.3 * x[:, 1:2]
     chain = random_chain(3, (3, 10, 1), "tanh")
-    states = list(train(chain, x, y, loss=loss, target=1.5, rounds=6, epochs=5))
+    states = list(train(chain, x, y, loss=loss, target=1.5, rounds=4, epochs=5))
     assert states[-1].loss < 0.7 * states[0].loss
     assert states[-1].loss == pytest.approx(mean_loss(loss, states[-1].chain(x), y), rel=1e-9)
 
