@@ -146,7 +146,9 @@ def conv_residual(seed: int = 0, pad: int = 1) -> Graph:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("graph", [dense_residual(Relu()), dense_residual(Tanh()), conv_residual(), conv_residual(0, 2)])
+@pytest.mark.parametrize(
+    "graph", [dense_residual(Relu()), dense_residual(Tanh()), conv_residual(), conv_residual(0, 2)]
+)
 def test_residual_branches_cost_nothing(name, graph):
     """A block of gain 1 whatever its weights: proved by nothing here, so searched for steep secants."""
     branches = residual_branches(graph)
