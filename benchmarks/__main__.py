@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import accuracy, checks, crown, families, repairs, suites
+from benchmarks import accuracy, admm, checks, crown, families, repairs, restriction, suites
 from benchmarks.cases import SECTIONS, Case, Section
 from benchmarks.measure import Row, machine, measure
 from benchmarks.networks import FOLDER, ROOT, dense_onnx, published_value, reference_data
@@ -33,7 +33,7 @@ network, so that imports do not count; rows below 5 s are medians of three.
 - `met`: computed from the row. `target` must hold, `goal` is what it reaches for."""
 IMPORT, CHECKS, CROWN = "import", "checks", "crown"
 OTHERS = {CHECKS: checks, CROWN: crown, suites.KEY: suites, accuracy.KEY: accuracy}
-OTHERS |= {families.KEY: families, repairs.KEY: repairs}
+OTHERS |= {module.KEY: module for module in (restriction, families, admm, repairs)}
 """Sections that are no list of cases, by their keys: modules with a title and a function of their lines."""
 
 

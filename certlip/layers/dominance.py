@@ -122,7 +122,7 @@ def _perron(sums: Tensor) -> tuple[Tensor, Tensor]:
     for _ in range(_POWER_STEPS):
         image = torch.where(live, (sums @ vector.unsqueeze(-1)).squeeze(-1), vector * root)
         spread = torch.where(vector > _LEAST, (image - root * vector).abs() / vector, 0.0)
-        if bool((spread <= 1e-13 * root).all()):
+        if bool((spread <= 1e-12 * root).all()):
             break
         vector = image + root * vector
         vector = (vector / vector.amax(-1, keepdim=True)).clamp_min(_LEAST)

@@ -22,7 +22,8 @@ def family(
     """The parametrisation of that name for a weight (out, in) or a kernel (out, in / groups, *window).
 
     Its weights have operator norm at most 1 (up to rounding), a convolution's for every amount of zero padding, hence
-    no argument for that. tight: see `Weight`. Raises UsageError for another name or a shape that is neither.
+    no argument for that. tight: see `Weight`; `orthogonal` always is, `spectral` never. Raises UsageError for another
+    name or a shape that is neither.
     """
     if name not in _CLASSES:
         raise UsageError(f"unknown family '{name}'; choose one of {', '.join(FAMILIES)}")

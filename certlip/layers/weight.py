@@ -53,8 +53,9 @@ class Weight(nn.Module, ABC):
 
     @torch.no_grad()
     def sample(self, generator: torch.Generator | None = None, dtype: torch.dtype | None = None) -> Tensor:
-        """A random member: the image of independent normal entries."""
-        return self(torch.randn(self.geometry.shape, generator=generator, dtype=dtype))
+        """A random member: the image of independent normal entries, drawn on the CPU."""
+        raw = torch.randn(self.geometry.shape, generator=generator, dtype=dtype)
+        return self(raw.to(next((parameter.device for parameter in self.parameters()), raw.device)))
 
     def _check(self, tensor: Tensor) -> None:
         if tuple(tensor.shape) != self.geometry.shape:

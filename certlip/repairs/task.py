@@ -30,9 +30,9 @@ class Rows:
 class Task:
     """graph: normal form of the network to repair; for two classes by one output, its logit. start: the same scaled
     until its proved bound is at most `target`. radius: see `Aim`. scales: whether a smaller bound alone is worth
-    something, as it is not where a classifier's certified samples count. teacher: outputs of the network on the training rows
-    where these came without labels (`train.y` then holds what it predicts). seconds: for one proof of a bound.
-    deadline: a value of `time.monotonic()`.
+    something, as it is not where a classifier's certified samples count. teacher: outputs of the network on the
+    training rows where these came without labels (`train.y` then holds what it predicts). seconds: for one proof of a
+    bound. deadline: a value of `time.monotonic()`.
     """
 
     graph: Graph

@@ -62,10 +62,10 @@ def repair(
     samples that it was fitted to.
 
     method: "auto" or a name of `certlip methods`. max_accuracy_loss: a classifier within a bound may be that much less
-    accurate than before, on samples that choose, if its certified radii are larger on average. timeout: seconds for everything but the last proofs. output: where
-    the ONNX file goes; certificates (`.certlip`) and reports (`.repair.json`, `.repair.md`) go beside it. The report's
-    `met` is true only for what was proved of that file. An interruption ends the search; what it has is proved and
-    written, and `interrupted` is set. Raises CertlipError.
+    accurate than before, on samples that choose, if its certified radii are larger on average. timeout: seconds for
+    everything but the last proofs. output: where the ONNX file goes; certificates (`.certlip`) and reports
+    (`.repair.json`, `.repair.md`) go beside it. The report's `met` is true only for what was proved of that file. An
+    interruption ends the search; what it has is proved and written, and `interrupted` is set. Raises CertlipError.
     """
     requirement = _requirement(max_lipschitz, min_certified, eps, norm, tolerance)
     limit = seconds(timeout, "the timeout")

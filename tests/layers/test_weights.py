@@ -84,7 +84,7 @@ def test_float32_weights_exceed_one_by_rounding_only(name):
 
 
 @given(data=st.data())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=35, deadline=None)
 def test_laws_of_the_four_functions(data):
     name = data.draw(st.sampled_from(FAMILIES))
     case = data.draw(st.sampled_from(CASES))
@@ -155,6 +155,14 @@ def test_q_is_live_in_convolutions(case, side):
     after = weight(raw)
     assert (after - before).abs().max() > 0.01
     assert case.norm(after, padding=1) <= 1 + 1e-12
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_disjoint_patches_cost_nothing(name):
+    """A window as large as the stride: the same weights as those of the dense layer on a patch."""
+    raw = torch.randn(9, 2, 2, 3, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
+    by_patch = family(name, (9, 12)).double()(raw.reshape(9, 12))
+    torch.testing.assert_close(family(name, raw.shape, stride=(2, 3)).double()(raw), by_patch.reshape(raw.shape))
 
 
 def test_q_at_one_is_aol():

@@ -30,7 +30,7 @@ _CENTRED = 1.0
 """The squared Newton decrement over tau at which the next centre is aimed at."""
 
 _FORCING, _MOST_PRODUCTS, _MOST_STEPS = 0.1, 200, 25
-"""The relative residual of a Newton system; products for it; Newton steps for a centre."""
+"""The largest relative residual of a Newton system; products for it; Newton steps for a centre."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +48,9 @@ class Distance:
 
     def gradient(self, x: Array) -> Array:
         E, factors = self._split(x)
-        parts = [self.weight * e / l**2 for e, l in zip(E, factors, strict=True)]
+        parts = [self.weight * e / s**2 for e, s in zip(E, factors, strict=True)]
         if self.lmi.joint:
-            parts += [-self.weight * np.sum(e**2, 0) / l**3 for e, l in zip(E[1:], factors[1:], strict=True)]
+            parts += [-self.weight * np.sum(e**2, 0) / s**3 for e, s in zip(E[1:], factors[1:], strict=True)]
         return self._joined(parts, self.price)
 
     def curvature(self, x: Array) -> tuple[Callable[[Array], Array], list[Array]]:
@@ -59,16 +59,16 @@ class Distance:
 
         def product(v: Array) -> Array:
             moved, eased = self._split(v, 0.0)
-            slips = [(d - e / l * c) / l for e, l, d, c in zip(E, factors, moved, eased, strict=True)]
-            parts = [self.weight * slip / l for slip, l in zip(slips, factors, strict=True)]
+            slips = [(d - e / s * c) / s for e, s, d, c in zip(E, factors, moved, eased, strict=True)]
+            parts = [self.weight * slip / s for slip, s in zip(slips, factors, strict=True)]
             if self.lmi.joint:
                 triples = list(zip(E, factors, slips, strict=True))[1:]
-                parts += [-self.weight * np.sum(e * slip, 0) / l**2 for e, l, slip in triples]
+                parts += [-self.weight * np.sum(e * slip, 0) / s**2 for e, s, slip in triples]
             return self._joined(parts, 0.0)
 
-        diagonal = [self.weight / l**2 for l in factors]
+        diagonal = [self.weight / s**2 for s in factors]
         if self.lmi.joint:
-            diagonal += [self.weight * np.sum(e**2, 0) / l**4 for e, l in zip(E[1:], factors[1:], strict=True)]
+            diagonal += [self.weight * np.sum(e**2, 0) / s**4 for e, s in zip(E[1:], factors[1:], strict=True)]
         return product, diagonal
 
     def _split(self, x: Array, still: float = 1.0) -> tuple[list[Array], list[Array]]:
@@ -93,9 +93,9 @@ def minimise(cost: Distance, start: Array, *, gap: float = 1e-3, deadline: float
     if factor is None:
         raise ValueError("the start does not satisfy the matrix inequality strictly")
     scale = cost.value(start)
-    tau = scale / cost.lmi.order
+    tau, forcing = scale / cost.lmi.order, min(_FORCING, math.sqrt(gap))
     while tau > 0:
-        x, factor = _centred(cost, x, factor, tau, deadline)
+        x, factor = _centred(cost, x, factor, tau, forcing, deadline)
         if tau * cost.lmi.order <= gap * scale or _late(deadline):
             break
         tau *= _FASTER
@@ -108,7 +108,9 @@ def factorised(S: Array) -> Array | None:
     return None if failed or not np.isfinite(factor[-1, -1]) else factor
 
 
-def _centred(cost: Distance, x: Array, factor: Array, tau: float, deadline: float) -> tuple[Array, Array]:
+def _centred(
+    cost: Distance, x: Array, factor: Array, tau: float, forcing: float, deadline: float
+) -> tuple[Array, Array]:
     """Newton's method for ``F - tau log det S``, with steps that stay inside."""
     lmi = cost.lmi
     value = cost.value(x) + tau * _barrier(lmi, x, factor)
@@ -123,7 +125,7 @@ def _centred(cost: Distance, x: Array, factor: Array, tau: float, deadline: floa
             product: Array = bent(v) + tau * lmi.adjoint(P @ lmi.change(v) @ P)
             return product
 
-        step = _conjugate_gradients(hessian, -gradient, lmi.preconditioner(P, diagonal, tau), deadline)
+        step = _conjugate_gradients(hessian, -gradient, lmi.preconditioner(P, diagonal, tau), forcing, deadline)
         decrement = -float(gradient @ step)
         if decrement <= _CENTRED * tau:
             break
@@ -144,13 +146,17 @@ def _centred(cost: Distance, x: Array, factor: Array, tau: float, deadline: floa
 
 
 def _conjugate_gradients(
-    product: Callable[[Array], Array], right: Array, solve: Callable[[Array], Array], deadline: float
+    product: Callable[[Array], Array],
+    right: Array,
+    solve: Callable[[Array], Array],
+    forcing: float,
+    deadline: float,
 ) -> Array:
     """An approximate solution that is a descent direction whenever it stops."""
     x, r = np.zeros_like(right), right.copy()
     y = solve(r)
     p, rho = y, float(r @ y)
-    goal = _FORCING**2 * rho
+    goal = forcing**2 * rho
     for _ in range(_MOST_PRODUCTS):
         if rho <= goal or _late(deadline):
             break

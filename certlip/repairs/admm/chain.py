@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from math import prod
 
 import numpy as np
 
@@ -36,9 +35,7 @@ class Chain:
         object.__setattr__(self, "activations", tuple(self.activations))
         if len(self.weights) < 2 or len(self.activations) != len(self.weights) - 1:
             raise ValueError("a chain has two layers or more, and an activation between each and the next")
-        if any(W.ndim != 2 for W in self.weights) or any(
-            V.shape[1] != W.shape[0] for W, V in pairwise(self.weights)
-        ):
+        if any(W.ndim != 2 for W in self.weights) or any(V.shape[1] != W.shape[0] for W, V in pairwise(self.weights)):
             raise ValueError(f"matrices of shapes {[W.shape for W in self.weights]} are no chain")
         if [b.shape for b in self.biases] != [W.shape[:1] for W in self.weights]:
             raise ValueError("every layer has one bias for each of its outputs")
@@ -53,10 +50,8 @@ class Chain:
     @cached_property
     def slopes(self) -> tuple[tuple[Array, Array], ...]:
         """``(a, b)`` of each hidden layer, vectors of its width."""
-        return tuple(
-            tuple(np.broadcast_to(np.asarray(s, dtype=np.float64), b.shape).copy() for s in phi.slopes())
-            for phi, b in zip(self.activations, self.biases, strict=False)
-        )
+        pairs = ((*phi.slopes(), b.shape) for phi, b in zip(self.activations, self.biases, strict=False))
+        return tuple((np.broadcast_to(a, shape).copy(), np.broadcast_to(b, shape).copy()) for a, b, shape in pairs)
 
     @cached_property
     def wide_slopes(self) -> tuple[tuple[Array, Array], ...]:
@@ -108,8 +103,3 @@ class Chain:
             if k < len(self.activations):
                 nodes.append(Node(self.activations[k], (len(nodes),), f"activation {k + 1}"))
         return Graph((self.weights[0].shape[1],), tuple(nodes))
-
-    @property
-    def order(self) -> int:
-        """Entries of all weights."""
-        return sum(prod(W.shape) for W in self.weights)

@@ -13,10 +13,11 @@ neuron with ``a < 0`` also takes ``2 a b T w w'`` from the block of its inputs `
 ``sqrt(-2 a b T) w'`` with the diagonal entry 1 accounts for.
 
 Congruence with ``Lam_i = T_i^-1`` leaves ``2 Lam_i`` on the diagonal and ``(a_i + b_i) W_i Lam_{i-1}`` beside it:
-linear in ``(rho, Lam_i, W_i Lam_{i-1})`` together. At a reference ``(rho, T)`` let ``Lam_i = T_i^-1 l_i`` and ``W_i = Z_i + E_i l_{i-1}^-1``, ``Z`` any
-base; divided by the roots of the reference's diagonal the matrix has the blocks ``rho/rho_0 I, l_1, ..., I`` and beside
-them ``left_i (Z_i l_{i-1} + E_i) right_{i-1}``. It is positive for the zero network, and with the weights ``W`` for all
-``s W``, ``0 <= s <= 1``: changing the sign of every other row of blocks shows it for ``-W``.
+linear in ``(rho, Lam_i, W_i Lam_{i-1})`` together. At a reference ``(rho_0, T)`` let ``Lam_i = T_i^-1 l_i`` and
+``W_i = Z_i + E_i l_{i-1}^-1``, ``Z`` any base; divided by the roots of the reference's diagonal the matrix has the
+blocks ``rho/rho_0 I, l_1, ..., I`` and beside them ``left_i (Z_i l_{i-1} + E_i) right_{i-1}``. It is positive for the
+zero network, and with the weights ``W`` for all ``s W``, ``0 <= s <= 1``: changing the sign of every other row of
+blocks shows it for ``-W``.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ class Lmi:
         parts, count = self.parts(x), len(self.base)
         factors = parts[count : 2 * count - 1] if self.joint else [np.ones(len(Z)) for Z in self.base[:-1]]
         divisors = [np.ones(self.base[0].shape[1]), *factors]
-        weights = tuple(Z + E / l for Z, E, l in zip(self.base, parts, divisors, strict=False))
+        weights = tuple(Z + E / s for Z, E, s in zip(self.base, parts, divisors, strict=False))
         return weights, factors, float(parts[-1][0]) if self.free_rho else 1.0
 
     @property

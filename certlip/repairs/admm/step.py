@@ -14,7 +14,7 @@ space: projecting onto them shortens the distance and is a compression of the ma
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,7 +79,9 @@ def stepped(
     return Certified(widened(weights), present.slopes, rho * present.rho, T)
 
 
-def _narrowed(weights: Sequence[Array], target: Sequence[Array]):
+def _narrowed(
+    weights: Sequence[Array], target: Sequence[Array]
+) -> tuple[list[Array], list[Array], Callable[[Sequence[Array]], tuple[Array, ...]]]:
     """Present weights and targets in the coordinates of inputs and outputs that matter, and the way back."""
     now, aim = list(weights), list(target)
     rows = columns = None

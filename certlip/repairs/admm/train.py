@@ -25,15 +25,18 @@ from certlip.solvers.problem import Array
 
 Status = Literal["running", "finished", "deadline", "diverged"]
 
-HAIR = 1e-7
-"""How far below the target a bound is kept, relatively: room for the proof and for rounding weights."""
+HAIR = 1e-6
+"""How far below the target a bound is kept, relatively: room for the proof and for weights rounded to binary32."""
 
 _EXPLODED = 10.0
 """How many times the loss at the start, plus one, a loss may be before the training counts as diverging."""
 
-_BIAS_EPOCHS = 2
+_APART, _GROWTH = 2.0, 2.0
+"""The penalty grows where ``|W - Wbar|`` exceeds so many times what Wbar moved in the round (Boyd et al. 2011, 3.4.1).
+It never falls: the problem is not convex, and small penalties let the weights run away."""
 
-_BALANCE = 5.0
+_BIAS_EPOCHS = 2
+"""Passes that train the biases for the copy, kept where they help."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,12 +62,12 @@ def train(
     loss: str,
     target: float | None = None,
     mu: float | None = None,
-    penalty: float = 0.25,
+    penalty: float = 0.05,
     joint: bool = True,
     margin: float = 0.0,
     rounds: int = 20,
     epochs: int = 5,
-    rate: float = 1e-3,
+    rate: float = 1e-2,
     batch: int = 64,
     deadline: float = math.inf,
     seed: int = 0,
@@ -107,7 +110,8 @@ def train(
     if not math.isfinite(best.value):
         raise UsageError("the network's loss on the training data is not finite; check the data and the weights")
     yield best
-    fitted, status = descent(copy, True), "finished"
+    fitted = descent(copy, True)
+    status: Status = "finished"
     limit = _EXPLODED * (1.0 + best.loss)
     U = [np.zeros(W.shape) for W in copy.weights]
     for number in range(1, rounds + 1):
@@ -129,10 +133,9 @@ def train(
             copy = lowered(copy, target, copy.squared_bound())
         moved = math.sqrt(distance(copy.weights, before))
         apart = math.sqrt(distance(copy.weights, free.weights))
-        change = 2.0 if apart > _BALANCE * moved else 0.5 if moved > _BALANCE * apart else 1.0
-        penalty *= change
-        U = [(Z - V) / change for Z, V in zip(aim, copy.weights, strict=True)]
-        print("r",penalty,apart,moved)
+        growth = _GROWTH if apart > _APART * moved else 1.0
+        penalty *= growth
+        U = [(Z - V) / growth for Z, V in zip(aim, copy.weights, strict=True)]
         size = distance(copy.weights, [np.zeros(W.shape) for W in copy.weights])
         state = measured(number, copy, math.sqrt(distance(free.weights, copy.weights) / size) if size else math.inf)
         best = state if state.value < best.value else best

@@ -10,8 +10,15 @@ from numpy.typing import NDArray
 from certlip.repairs.convex.shallow import Shallow
 from certlip.solvers.problem import Array
 
-_RANK = 1e-10
-"""Singular values of the data below this share of the largest are rounding."""
+_RANK = 1e-14
+"""Eigenvalues of x'x below this share of the largest are rounding."""
+
+
+def span(x: Array) -> Array | None:
+    """An orthonormal basis (d, r) of what the rows of x: (N, d) span; None where it is everything, or nothing."""
+    values, vectors = np.linalg.eigh(x.T @ x)
+    kept = values > _RANK * values[-1]
+    return vectors[:, kept] if kept.any() and not kept.all() else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +27,7 @@ class Coordinates:
 
     relu is positively homogeneous: w2 relu(w1 x + b1) = (w2 / s) relu(s w1 x + s b1) for s > 0. What W1 does off
     the span of the training inputs is invisible in the loss and can only raise L: W1 V V' has the same
-    pre-activations where x = V V' x, and W1 V V' W1' <= W1 W1'. basis: V (d, r), None where the data span everything.
+    pre-activations where x = V V' x, and W1 V V' W1' <= W1 W1'. basis: V, of `span`.
     """
 
     original: Shallow
@@ -29,19 +36,10 @@ class Coordinates:
     basis: Array | None
 
     @staticmethod
-    def of(net: Shallow, x: Array) -> Coordinates:
+    def of(net: Shallow, basis: Array | None) -> Coordinates:
         sizes = np.linalg.norm(net.W2, axis=0)
         kept = np.flatnonzero(sizes)
-        basis = None
-        _, singular, Vt = np.linalg.svd(x, full_matrices=False)
-        rank = int(np.count_nonzero(singular > _RANK * singular[0]))
-        if 0 < rank < net.inputs:
-            basis = Vt[:rank].T
         return Coordinates(net, kept, sizes[kept], basis)
-
-    def inputs(self, x: Array) -> Array:
-        """(N, r) of (N, d)."""
-        return x if self.basis is None else x @ self.basis
 
     def inside(self, net: Shallow) -> Shallow:
         """The same function on the training inputs, in these coordinates."""

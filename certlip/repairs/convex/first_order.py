@@ -22,6 +22,7 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
+from certlip.lipschitz.threads import threads_for
 from certlip.repairs.convex.conic import Status
 from certlip.repairs.convex.objective import Objective
 from certlip.repairs.convex.rounded import smooth_relu
@@ -30,7 +31,7 @@ from certlip.solvers.lbfgs import LBFGS
 
 Tensor: TypeAlias = torch.Tensor
 
-_SHARES = (0.03, 5e-3, 8e-4, 1e-4)
+_SHARES = (0.1, 0.015, 2e-3, 2e-4)
 """The barrier's gap mu (m + p + q) in each stage, relative to the start's objective."""
 
 _WIDTHS = (0.05, 0.01, 3e-3, 1e-3)
@@ -51,20 +52,26 @@ def solve(
 ) -> tuple[Shallow, Status]:
     """A network whose majorised objective is near the least one, and how the search ended.
 
-    stage: "R2" or "last layer". deadline: a value of time.monotonic(), shared among the stages so that the last one,
-    without which the barrier would still be felt, has its turn. device: of torch.
+    stage: "R2" or "last layer". deadline: a value of time.monotonic(). Each stage takes at most half of what is left:
+    steps are longest while the barrier is felt from far, and the last stage, which frees them of it, has its turn.
+    device: of torch.
     """
-    search = _Search(start, objective, stage, device)
+    with threads_for(start.neurons):
+        return _solved(_Search(start, objective, stage, device), deadline)
+
+
+def _solved(search: _Search, deadline: float | None) -> tuple[Shallow, Status]:
     point = search.start()
     reference = search.goal(point, _WIDTHS[-1]) or 1.0
-    for left, (share, width) in zip(range(len(_SHARES), 0, -1), zip(_SHARES, _WIDTHS, strict=True), strict=True):
-        until = None
-        if deadline is not None:
-            now = time.monotonic()
-            until = now + (deadline - now) / left
-        descent = LBFGS(search.function(share * reference / search.order, width), point)
-        point = descent.run(_STEPS, _SETTLED * reference, partial(_late, until)).point
-    return search.network(point), "deadline" if _late(deadline) else "solved"
+    for share, width in zip(_SHARES, _WIDTHS, strict=True):
+        until = deadline
+        if deadline is not None and share != _SHARES[-1]:
+            until = (time.monotonic() + deadline) / 2
+        descending = LBFGS(search.function(share * reference / search.order, width), point)
+        descent = descending.run(_STEPS, _SETTLED * reference, partial(_late, until))
+        point = descent.point
+    status: Status = "solved" if descent.settled else "inaccurate"
+    return search.network(point), "deadline" if _late(deadline) else status
 
 
 def _late(deadline: float | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from certlip.errors import UsageError
 from certlip.repairs.convex import conic
 from certlip.repairs.convex.both_layers import BothLayers
-from certlip.repairs.convex.coordinates import Coordinates
+from certlip.repairs.convex.coordinates import Coordinates, span
 from certlip.repairs.convex.hidden import DifferenceOfConvex, FrozenPatterns
 from certlip.repairs.convex.last_layer import LastLayer
 from certlip.repairs.convex.objective import Objective, Value
@@ -24,13 +24,14 @@ from certlip.solvers.problem import Array
 PROGRAMS = ("R1", "R2", "R3")
 SOLVERS = ("auto", "clarabel", "mosek", "first-order")
 
-SLACK = 1e-6
-"""How far below the target candidates stay, relative to it: a proof of their bound needs a little room."""
+SLACK = 1e-5
+"""How far below the target candidates stay, relative to it: room for the proof, and for weights rounded to float32."""
 
 _GAIN, _ENOUGH = 1e-9, 1e-5
 """The relative gain from which a candidate counts as better, and the gain of a round from which another one follows."""
 
-Name = Literal["R1", "R2", "R3", "last layer"]
+_USED = 1e-4
+"""The share of a limit that a candidate may leave unused without being stretched to it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +81,8 @@ def improve(
     Ends after `rounds` rounds, when a round gains next to nothing, or at `deadline`, a value of time.monotonic().
     device: of torch, for "first-order".
 
-    Raises UsageError where the arguments do not fit, and where the start's L exceeds the target.
+    Raises UsageError where the arguments do not fit, where the start's L exceeds the target, and where a conic program
+    is too large to be written down.
     """
     if program not in PROGRAMS:
         raise UsageError(f"unknown program '{program}'; choose one of {', '.join(PROGRAMS)}")
@@ -90,12 +92,18 @@ def improve(
         raise UsageError(f"the first-order solver knows R2 only; choose R2, or another solver for {program}")
     if solver in ("clarabel", "mosek") and (reason := conic.unusable(solver)):
         raise UsageError(f"{solver} cannot be used: {reason}")
+    order, work = net.inputs + net.neurons + net.outputs, net.neurons * len(x)
+    if (program != "R2" or solver in ("clarabel", "mosek")) and (order > _LARGEST_ORDER or work > _LARGEST_WORK):
+        raise UsageError(
+            f"a conic program for {net.neurons} neurons, {net.inputs} inputs and {len(x)} samples would exhaust the "
+            "memory; choose R2 with the first-order solver, or fewer samples"
+        )
     limit = None if target is None else (1.0 - SLACK) * target
     objective = Objective.of(net, x, y, loss, penalty, limit, margin)
     began = time.monotonic()
     value = objective.value(net)
     if deadline is not None:
-        deadline -= 1.5 * (time.monotonic() - began)  # what the evaluation of the last candidate takes
+        deadline -= 2.5 * (time.monotonic() - began)  # what evaluating the last candidate takes
     if target is not None and value.lipschitz > (1.0 + SLACK) * target:
         raise UsageError(
             f"the start's L, {value.lipschitz:.6g}, exceeds the target {target:.6g}; scale the start first"
@@ -114,6 +122,8 @@ def _rounds(
     device: str,
 ) -> Iterator[Round]:
     stages = (program, "last layer") if net.outputs > 1 else (program,)
+    basis = span(objective.x)
+    inner = objective if basis is None else objective.at(objective.x @ basis)
     patterns: FrozenPatterns | None = None
     for number in range(1, rounds + 1):
         before = value.objective
@@ -121,8 +131,8 @@ def _rounds(
             began = time.monotonic()
             if (deadline is not None and began >= deadline) or value.lipschitz <= 0:
                 return
-            coordinates = Coordinates.of(net, objective.x)
-            start, inner = coordinates.inside(net), objective.at(coordinates.inputs(objective.x))
+            coordinates = Coordinates.of(net, basis)
+            start = coordinates.inside(net)
             chosen = _solver(solver, stage, start, inner)
             if chosen == "first-order":
                 from certlip.repairs.convex import first_order
@@ -157,17 +167,24 @@ def restricted(stage: str, start: Shallow, x: Array, before: FrozenPatterns | No
 
 
 def _evaluated(net: Shallow, objective: Objective) -> tuple[Shallow, Value]:
-    """The candidate and its value; where a solver's tolerance let L exceed the limit, scaled back below it."""
+    """The candidate and its value. Under a limit it is also scaled to it: back, where a solver's tolerance let L exceed
+    it, or up, where a search that was cut short has not used all of it, and that is better."""
     value = objective.value(net)
-    for _ in range(3):
-        if objective.limit is None or value.lipschitz <= objective.limit:
-            return net, value
-        net = net.scaled((1.0 - SLACK) * objective.limit / value.lipschitz)
-        value = objective.value(net)
-    return net, Value(np.inf, value.loss, value.lipschitz)
+    limit = objective.limit
+    if limit is None or value.lipschitz <= 0 or (1.0 - _USED) * limit <= value.lipschitz <= limit:
+        return net, value
+    scaled = net.scaled((1.0 - SLACK) * limit / value.lipschitz)
+    there = objective.value(scaled)
+    if there.lipschitz <= limit and (value.lipschitz > limit or there.loss < value.loss):
+        return scaled, there
+    return net, value if value.lipschitz <= limit else Value(np.inf, value.loss, value.lipschitz)
 
 
-_ORDER, _WORK = 90, 60_000
+_ORDER, _WORK = 60, 20_000
+"""The order of the LMI, and neurons times samples, up to which Clarabel takes half a minute at most on one core."""
+
+_LARGEST_ORDER, _LARGEST_WORK = 200, 500_000
+"""The same, up to which a conic program is written down: its dense block has 3 GB at this order."""
 
 
 def _solver(solver: str, stage: str, start: Shallow, objective: Objective) -> str:

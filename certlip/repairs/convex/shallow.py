@@ -80,7 +80,7 @@ class Shallow:
 
 @dataclass(frozen=True, eq=False)
 class Multipliers:
-    """L = `lipschitz` with |f(x) - f(y)|_2 <= L |x - y|_2, and T: (m,), T > 0, that witnesses it: M(L^2, T) >= 0 in LipSDP."""
+    """L = `lipschitz` with |f(x) - f(y)|_2 <= L |x - y|_2, and T: (m,), T > 0, its witness: M(L^2, T) >= 0."""
 
     lipschitz: float
     T: Array

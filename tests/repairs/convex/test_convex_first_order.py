@@ -13,9 +13,8 @@ from certlip.repairs.convex.improve import restricted
 from certlip.repairs.convex.objective import Objective
 
 CASES = [
-    ("square", 1, "R2", 0.05, None), ("square", 3, "R2", 0.05, None), ("huber", 1, "R2", None, 0.7),
-    ("cross-entropy", 3, "R2", 0.05, None), ("hinge", 1, "R2", 0.05, None), ("absolute", 1, "R2", 0.05, None),
-    ("square", 3, "last layer", 0.05, None), ("hinge", 3, "last layer", None, 0.7),
+    ("square", 1, "R2", 0.05, None), ("huber", 2, "R2", None, 0.7), ("cross-entropy", 3, "R2", 0.05, None),
+    ("hinge", 1, "R2", 0.05, None), ("square", 3, "last layer", 0.05, None), ("hinge", 3, "last layer", None, 0.7),
 ]  # fmt: skip
 
 
@@ -67,21 +66,23 @@ def test_outside_the_barrier_is_infinite():
     search = first_order._Search(net, Objective.of(net, x, y, "square", 0.1, None, 0.0), "R2", "cpu")
     point = search.start()
     assert np.isfinite(float(search.function(0.01, 0.1)(point)[0]))
-    for wrong in (point - 1.5 * (torch.arange(len(point)) == len(point) - 1), 30.0 * point):
+    no_bound, large, no_multipliers = point.clone(), point.clone(), point.clone()
+    no_bound[-1], large[: net.W1.size], no_multipliers[-5:-1] = -0.1, 30.0 * large[: net.W1.size], 1e-9
+    for wrong in (no_bound, large, no_multipliers):
         assert float(search.function(0.01, 0.1)(wrong)[0]) == float("inf")
 
 
-@pytest.mark.parametrize("outputs, loss", [(1, "square"), (3, "cross-entropy")])
-def test_rounds_never_get_worse(outputs, loss):
-    net = network(2, m=6, o=outputs)
-    x, y = data(2, loss, 60, o=outputs)
+def test_rounds_never_get_worse():
+    outputs, loss = 2, "logistic"
+    net = network(2, m=4, o=outputs)
+    x, y = data(2, loss, 20, o=outputs)
     objective = Objective.of(net, x, y, loss, 0.05, None, 0.0)
     last = objective.value(net).objective
-    steps = list(improve(net, x, y, loss=loss, penalty=0.05, solver="first-order", rounds=2))
+    steps = list(improve(net, x, y, loss=loss, penalty=0.05, solver="first-order", rounds=1))
     for step in steps:
         assert objective.value(step.net).objective == step.objective < last
         last = step.objective
-    assert len(steps) >= 2
+    assert {step.program for step in steps} >= {"R2"}
 
 
 def test_size_chooses_and_the_clock_is_kept():
@@ -89,6 +90,6 @@ def test_size_chooses_and_the_clock_is_kept():
     net = Shallow(rng.standard_normal((120, 10)) / 3, np.zeros(120), rng.standard_normal((1, 120)) / 5, np.zeros(1))
     x, y = data(0, "square", 3000, 10)
     began = time.monotonic()
-    steps = list(improve(net, x, y, loss="square", penalty=0.05, rounds=1, deadline=began + 2))
+    steps = list(improve(net, x, y, loss="square", penalty=0.05, rounds=1, deadline=began + 1.5))
     assert time.monotonic() - began < 4
     assert [(step.solver, step.status) for step in steps] == [("first-order", "deadline")]
