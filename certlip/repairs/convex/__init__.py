@@ -4,8 +4,8 @@
 be proved elsewhere.
 """
 
-from certlip.repairs.convex.improve import PROGRAMS, SOLVERS, Round, improve
+from certlip.repairs.convex.improve import PROGRAMS, SOLVERS, Round, improve, too_large
 from certlip.repairs.convex.losses import LOSSES
 from certlip.repairs.convex.shallow import Shallow, lipschitz
 
-__all__ = ["LOSSES", "PROGRAMS", "SOLVERS", "Round", "Shallow", "improve", "lipschitz"]
+__all__ = ["LOSSES", "PROGRAMS", "SOLVERS", "Round", "Shallow", "improve", "lipschitz", "too_large"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from certlip.repairs.convex.objective import Objective
@@ -24,8 +25,8 @@ def unusable(solver: str) -> str | None:
 
 def solve(
     program: Program, objective: Objective, solver: str = "clarabel", deadline: float | None = None
-) -> tuple[Shallow | None, Status]:
-    """The network at the program's optimum, as far as the solver got; None where it has nothing.
+) -> Iterator[tuple[Shallow, Status]]:
+    """The network at the program's optimum, as far as the solver got; nothing where it has none.
 
     Minimises majorised loss + penalty L, or the majorised loss subject to L <= limit, as `objective` has it. Nothing is
     claimed of the network: it is evaluated by whoever asked. deadline: a value of time.monotonic().
@@ -36,16 +37,19 @@ def solve(
     problem.get_problem_data(_NAMES[solver])  # kept by the problem: what is left then is the solver's own time
     left = None if deadline is None else deadline - time.monotonic()
     if left is not None and left <= 0:
-        return None, "deadline"
+        return
+    status: Status
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that a solution is inaccurate is in its status
             problem.solve(solver=_NAMES[solver], **conic.time_limit(_NAMES[solver], left))
+        late = deadline is not None and time.monotonic() >= deadline
+        status = "solved" if problem.status == cp.OPTIMAL else "deadline" if late else "inaccurate"
     except cp.SolverError:
-        return program.solution(), "failed"
-    late = deadline is not None and time.monotonic() >= deadline
-    status: Status = "solved" if problem.status == cp.OPTIMAL else "deadline" if late else "inaccurate"
-    return program.solution(), status
+        status = "failed"  # there may be a point all the same
+    found = program.solution()
+    if found is not None:
+        yield found, status
 
 
 def stated(program: Program, objective: Objective) -> tuple[Any, list[Any]]:

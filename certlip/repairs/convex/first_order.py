@@ -14,7 +14,7 @@ point is a network; what it is worth is for the caller to evaluate.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -49,29 +49,28 @@ _ENTRIES = 100_000
 
 def solve(
     start: Shallow, objective: Objective, stage: str, deadline: float | None = None, device: str = "cpu"
-) -> tuple[Shallow, Status]:
-    """A network whose majorised objective is near the least one, and how the search ended.
+) -> Iterator[tuple[Shallow, Status]]:
+    """A network after each value of mu, the last one's majorised objective near the least, and how the search goes.
 
-    stage: "R2" or "last layer". deadline: a value of time.monotonic(). Each stage takes at most half of what is left:
-    steps are longest while the barrier is felt from far, and the last stage, which frees them of it, has its turn.
+    stage: "R2" or "last layer". deadline: a value of time.monotonic(). Each mu takes at most half of what is left:
+    steps are longest while the barrier is felt from far, and the last mu, which frees them of it, has its turn.
     device: of torch.
     """
     with threads_for(start.neurons):
-        return _solved(_Search(start, objective, stage, device), deadline)
-
-
-def _solved(search: _Search, deadline: float | None) -> tuple[Shallow, Status]:
-    point = search.start()
-    reference = search.goal(point, _WIDTHS[-1]) or 1.0
+        search = _Search(start, objective, stage, device)
+        point = search.start()
+        reference = search.goal(point, _WIDTHS[-1]) or 1.0
     for share, width in zip(_SHARES, _WIDTHS, strict=True):
-        until = deadline
-        if deadline is not None and share != _SHARES[-1]:
-            until = (time.monotonic() + deadline) / 2
-        descending = LBFGS(search.function(share * reference / search.order, width), point)
-        descent = descending.run(_STEPS, _SETTLED * reference, partial(_late, until))
+        is_last = share == _SHARES[-1]
+        until = deadline if deadline is None or is_last else (time.monotonic() + deadline) / 2
+        with threads_for(start.neurons):
+            descending = LBFGS(search.function(share * reference / search.order, width), point)
+            descent = descending.run(_STEPS, _SETTLED * reference, partial(_late, until))
         point = descent.point
-    status: Status = "solved" if descent.settled else "inaccurate"
-    return search.network(point), "deadline" if _late(deadline) else status
+        status: Status = "solved" if is_last and descent.settled else "inaccurate"
+        yield search.network(point), "deadline" if _late(deadline) else status
+        if _late(deadline):
+            return
 
 
 def _late(deadline: float | None) -> bool:

@@ -38,8 +38,8 @@ _USED = 1e-4
 class Round:
     """A network better than all before it. `lipschitz` is its LipSDP value in floats; a proof is made elsewhere.
 
-    objective: loss + penalty L, or the loss alone where L is limited. program: what found it; seconds: of the solve and
-    the evaluation; status: what the solver says of itself.
+    objective: loss + penalty L, or the loss alone where L is limited. program: what found it; seconds: since its
+    program was begun; status: what the solver says of itself.
     """
 
     net: Shallow
@@ -92,12 +92,8 @@ def improve(
         raise UsageError(f"the first-order solver knows R2 only; choose R2, or another solver for {program}")
     if solver in ("clarabel", "mosek") and (reason := conic.unusable(solver)):
         raise UsageError(f"{solver} cannot be used: {reason}")
-    order, work = net.inputs + net.neurons + net.outputs, net.neurons * len(x)
-    if (program != "R2" or solver in ("clarabel", "mosek")) and (order > _LARGEST_ORDER or work > _LARGEST_WORK):
-        raise UsageError(
-            f"a conic program for {net.neurons} neurons, {net.inputs} inputs and {len(x)} samples would exhaust the "
-            "memory; choose R2 with the first-order solver, or fewer samples"
-        )
+    if (program != "R2" or solver in ("clarabel", "mosek")) and (reason := too_large(net, len(x))):
+        raise UsageError(reason)
     limit = None if target is None else (1.0 - SLACK) * target
     objective = Objective.of(net, x, y, loss, penalty, limit, margin)
     began = time.monotonic()
@@ -109,6 +105,15 @@ def improve(
             f"the start's L, {value.lipschitz:.6g}, exceeds the target {target:.6g}; scale the start first"
         )
     return _rounds(net, value, objective, program, solver, rounds, deadline, device)
+
+
+def too_large(net: Shallow, samples: int) -> str | None:
+    """Why a conic program, all that R1 and R3 have, cannot be written down for this network; None where it can."""
+    order, work = net.inputs + net.neurons + net.outputs, net.neurons * samples
+    if order <= _LARGEST_ORDER and work <= _LARGEST_WORK:
+        return None
+    size = f"{net.neurons} neurons, {net.inputs} inputs and {samples} samples"
+    return f"a conic program for {size} would exhaust the memory; choose R2 with the first-order solver"
 
 
 def _rounds(
@@ -137,19 +142,19 @@ def _rounds(
             if chosen == "first-order":
                 from certlip.repairs.convex import first_order
 
-                found: Shallow | None
-                found, status = first_order.solve(start, inner, stage, deadline, device)
+                found = first_order.solve(start, inner, stage, deadline, device)
             else:
                 restriction = restricted(stage, start, inner.x, patterns)
                 patterns = restriction if isinstance(restriction, FrozenPatterns) else patterns
-                found, status = conic.solve(restriction, inner, chosen, deadline)
-            if found is None:
-                continue
-            candidate, reached = _evaluated(coordinates.outside(found), objective)
-            if reached.objective < value.objective - _GAIN * abs(value.objective):
-                net, value = candidate, reached
-                seconds = time.monotonic() - began
-                yield Round(net, value.objective, value.loss, value.lipschitz, number, stage, chosen, seconds, status)
+                found = conic.solve(restriction, inner, chosen, deadline)
+            for offer, status in found:
+                candidate, reached = _evaluated(coordinates.outside(offer), objective)
+                if reached.objective < value.objective - _GAIN * abs(value.objective):
+                    net, value = candidate, reached
+                    seconds = time.monotonic() - began
+                    yield Round(
+                        net, value.objective, value.loss, value.lipschitz, number, stage, chosen, seconds, status
+                    )
         if before - value.objective <= _ENOUGH * abs(before):
             return
 

@@ -34,7 +34,16 @@ class ConvexRestriction(Method):
         chain = dense_chain(task.graph, 2)
         if chain is None or len(chain.positions) < 2 or not isinstance(chain.functions[0], Relu):
             return "the network does not end in a dense layer, ReLU and another dense layer"
-        return None
+        return self._too_large(chain, task)
+
+    def _too_large(self, chain: DenseChain, task: Task) -> str | None:
+        """Why the program cannot be written down: the first-order method that R2 has needs no memory for it."""
+        if self.program == "R2":
+            return None
+        from certlip.repairs.convex import Shallow, too_large
+
+        (W1, W2), (b1, b2) = chain.weights, chain.biases
+        return too_large(Shallow(W1, b1, W2, b2), len(task.train))
 
     def propose(self, task: Task) -> Iterator[Graph]:
         chain = dense_chain(task.start, 2)

@@ -13,8 +13,11 @@ from certlip.repairs.convex.improve import restricted
 from certlip.repairs.convex.objective import Objective
 
 CASES = [
-    ("square", 1, "R2", 0.05, None), ("huber", 2, "R2", None, 0.7), ("cross-entropy", 3, "R2", 0.05, None),
-    ("hinge", 1, "R2", 0.05, None), ("square", 3, "last layer", 0.05, None), ("hinge", 3, "last layer", None, 0.7),
+    ("huber", 2, "R2", None, 0.7), ("hinge", 1, "R2", 0.05, None), ("square", 3, "last layer", 0.05, None),
+    *(pytest.param(*case, marks=pytest.mark.long) for case in (
+        ("square", 1, "R2", 0.05, None), ("cross-entropy", 3, "R2", 0.05, None), ("absolute", 1, "R2", 0.05, None),
+        ("hinge", 3, "last layer", None, 0.7), ("cross-entropy", 1, "R2", None, 0.7),
+    )),
 ]  # fmt: skip
 
 
@@ -37,7 +40,8 @@ def test_the_same_optimum_as_clarabel(loss, outputs, stage, penalty, share):
     limit = None if share is None else share * lipschitz(net)
     net = net if share is None else net.scaled(share)
     objective = Objective.of(net, x, y, loss, penalty, limit, 0.0)
-    exact, found = solve(restricted(stage, net, x), objective)[0], first_order.solve(net, objective, stage)[0]
+    ((exact, _),) = solve(restricted(stage, net, x), objective)
+    (*_, (found, _)) = first_order.solve(net, objective, stage)
     start, best, reached = (majorised(stage, net, objective, other) for other in (net, exact, found))
     assert best < start and abs(reached - best) <= 0.02 * (start - best)
     assert limit is None or lipschitz(found) <= limit * (1 + 1e-6)
@@ -92,4 +96,4 @@ def test_size_chooses_and_the_clock_is_kept():
     began = time.monotonic()
     steps = list(improve(net, x, y, loss="square", penalty=0.05, rounds=1, deadline=began + 1.5))
     assert time.monotonic() - began < 4
-    assert [(step.solver, step.status) for step in steps] == [("first-order", "deadline")]
+    assert steps and {step.solver for step in steps} == {"first-order"} and steps[-1].status != "solved"

@@ -69,7 +69,7 @@ def test_conic_forms_have_the_values(name, outputs):
 
 
 @given(st.integers(0, 10**6), st.sampled_from([1, 3]), st.floats(1e-4, 1.0), st.sampled_from(sorted(LOSSES)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_smooth_forms_are_above_and_near(seed, outputs, width, name):
     loss = loss_named(name)
     x, y = data(seed, name, o=outputs)
