@@ -34,10 +34,9 @@ FOREVER = 1e9
 
 @pytest.fixture(autouse=True)
 def short_rounds(monkeypatch):
-    """Two rounds of an eighth of the length, with larger steps."""
+    """Two rounds of a fifth of the length."""
     monkeypatch.setattr(one_lipschitz, "_STEPS", 120)
     monkeypatch.setattr(one_lipschitz, "_ROUNDS", 2)
-    monkeypatch.setattr(one_lipschitz, "_RATE", 1e-2)
 
 
 @lru_cache
@@ -51,11 +50,7 @@ def task_of(stem: str, share: float) -> Task:
     first = len(x) * 2 // 3
     train, validation = Rows(x[:first], y[:first]), Rows(x[first:], y[first:])
     loss = "cross-entropy" if y.dtype.kind == "i" else "square"
-    task = Task(graph, graph, "l2", 1.0, 0.0, loss, train, validation, FOREVER)
-    task = replace(task, target=share * task.bound(graph))
-    start = within(task, graph)
-    assert start is not None
-    return replace(task, start=start)
+    return aimed(Task(graph, graph, "l2", 1.0, 0.0, loss, train, validation, FOREVER), share)
 
 
 def waves(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -83,8 +78,15 @@ def small_task(share: float = 0.2, norm: str = "l2", residual: bool = False, lab
         teacher = outputs_of(graph, train.x)
         train, validation = (Rows(rows.x, outputs_of(graph, rows.x).argmax(1)) for rows in (train, validation))
     task = Task(graph, graph, norm, 1.0, 0.0, "cross-entropy", train, validation, FOREVER, 10.0, 0, teacher)
-    task = replace(task, target=share * task.bound(graph))
-    start = within(task, graph)
+    return aimed(task, share)
+
+
+def aimed(task: Task, share: float) -> Task:
+    """A share of the proved bound as the target; rivals of a classifier are raised by 2."""
+    target = share * task.bound(task.graph)
+    spread = rival_spread(task.norm, task.graph.output_size)
+    task = replace(task, target=target, radius=2.0 / (spread * target) if task.is_classifier else 0.0)
+    start = within(task, task.graph)
     assert start is not None
     return replace(task, start=start)
 
@@ -99,9 +101,18 @@ def right(graph: Graph, rows: Rows) -> float:
     return float(np.mean(outputs_of(graph, rows.x).argmax(1) == rows.y))
 
 
+def mean_radius(task: Task, graph: Graph) -> float:
+    """What the bound certifies of the validation samples on average, 0 for those that are wrong."""
+    outputs = outputs_of(graph, task.validation.x)
+    rows = np.arange(len(outputs))
+    own = outputs[rows, task.validation.y].copy()
+    outputs[rows, task.validation.y] = -np.inf
+    lead = np.maximum(own - outputs.max(1), 0.0)
+    return float(np.mean(lead)) / (rival_spread(task.norm, outputs.shape[1]) * task.bound(graph))
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_each_family_beats_scaling(name):
-    """In loss, and at the same accuracy, too."""
     beats_scaling(name, small_task())
 
 
@@ -109,17 +120,18 @@ def test_each_family_beats_scaling(name):
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("stem", ["digits_mlp", "digits_tanh"])
 def test_each_family_beats_scaling_of_larger_networks(stem, name):
-    beats_scaling(name, task_of(stem, 0.2))
+    beats_scaling(name, task_of(stem, 0.5))
 
 
 def beats_scaling(name: str, task: Task) -> None:
+    """A smaller loss, and larger certified radii at hardly any loss of accuracy: scaling leaves both as they are."""
     candidates = proposals(name, task)
     assert all(task.bound(graph) <= task.target for graph in candidates)
-    scaled = task.loss_on(task.start, task.validation)
-    assert min(task.loss_on(graph, task.validation) for graph in candidates) < 0.8 * scaled
-    least = right(task.start, task.validation) - 0.02
+    losses = [task.loss_on(graph, task.validation) for graph in candidates]
+    assert min(losses) < 0.97 * task.loss_on(task.start, task.validation)
+    least = right(task.start, task.validation) - 0.05
     equal = [graph for graph in candidates if right(graph, task.validation) >= least]
-    assert min(task.loss_on(graph, task.validation) for graph in equal) < 0.97 * scaled
+    assert max(mean_radius(task, graph) for graph in equal) > 1.5 * mean_radius(task, task.start)
 
 
 def test_the_bound_is_proved_on_the_written_file():
@@ -174,25 +186,6 @@ def test_without_labels_the_judgement_of_the_network_is_kept():
     assert best > 0.95  # of the classes that the network itself gives
 
 
-def test_margins_within_a_radius():
-    """With a radius, samples are right by more than what the bound allows to move: more of them than after scaling."""
-    plain = small_task()
-    radius = 0.2
-    task = replace(plain, radius=radius)
-    reach = rival_spread("l2", 3) * task.target * radius
-    assert task.margin == pytest.approx(reach)
-
-    def certified(graph: Graph) -> float:
-        outputs = outputs_of(graph, task.validation.x)
-        rows = np.arange(len(outputs))
-        own = outputs[rows, task.validation.y]
-        outputs[rows, task.validation.y] = -np.inf
-        return float(np.mean(own - outputs.max(1) > reach * task.bound(graph) / task.target))
-
-    best = max(certified(graph) for graph in proposals("orthogonal", task))
-    assert best > certified(task.start) + 0.05
-
-
 def test_equal_seeds_repeat_themselves():
     task = small_task()
     task = replace(task, train=Rows(task.train.x[:100], task.train.y[:100]))
@@ -224,7 +217,6 @@ def test_a_network_without_a_bottleneck_is_refused():
 
 def test_training_that_diverges_leaves_a_candidate(monkeypatch):
     monkeypatch.setattr(one_lipschitz, "_RATE", 1e8)
-    monkeypatch.setattr(one_lipschitz, "_RATE_FAR", 1e8)
     task = small_task()
     candidates = proposals("spectral", task)
     assert candidates
