@@ -33,10 +33,12 @@ FOREVER = 1e9
 
 
 @pytest.fixture(autouse=True)
-def short_rounds(monkeypatch):
-    """Two rounds of a fifth of the length."""
-    monkeypatch.setattr(one_lipschitz, "_STEPS", 120)
-    monkeypatch.setattr(one_lipschitz, "_ROUNDS", 2)
+def short_rounds(monkeypatch, request):
+    """Two rounds of a fifth of the length with larger steps, where there is not much time."""
+    if request.node.get_closest_marker("long") is None:
+        monkeypatch.setattr(one_lipschitz, "_STEPS", 120)
+        monkeypatch.setattr(one_lipschitz, "_ROUNDS", 2)
+        monkeypatch.setattr(one_lipschitz, "_RATE", 1e-2)
 
 
 @lru_cache
