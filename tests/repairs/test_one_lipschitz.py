@@ -165,7 +165,7 @@ def test_residual_networks():
 @pytest.mark.long
 def test_convolutions():
     task = task_of("mnist_conv", 0.5)
-    candidates = proposals("spectral", task)
+    candidates = proposals("spectral", task, seconds=45.0)
     assert all(task.bound(graph) <= task.target for graph in candidates)
     losses = [task.loss_on(graph, task.validation) for graph in candidates]
     assert min(losses) < 0.97 * task.loss_on(task.start, task.validation)
