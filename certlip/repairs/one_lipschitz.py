@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 _STEPS = 600  # of a round, about
 _EPOCHS = (4, 150)
 _ROUNDS = 8
-_RATE = 1e-2
+_RATE = 3e-3
 _BATCH = (8, 64)  # about a tenth of the samples
 _MOST_AXES = 5  # of a weight: two of channels and three of space
-_SLOWER = 0.7  # factor of the rate from round to round
+_SLOWER, _STUCK = 0.7, 0.25  # factors of the rate after a round, and after one that found nothing better
 _SAME = 1e-4  # relative difference of losses that is none
 
 
@@ -74,6 +74,7 @@ class _Search:
     name: str
     offered: list[tuple[float, float]] = field(default_factory=list)
     slowest: float = 0.0  # seconds of a proof
+    rate: float = _RATE  # of the next round
 
     def run(self) -> Iterator[Graph]:
         from certlip.training import Samples
@@ -89,6 +90,7 @@ class _Search:
         for network in networks:
             yield from self._start(network)
         for network in networks:
+            self.rate = _RATE
             yield from self._round(network, 0)
         losses = [self._loss(network.graph()) for network in networks]
         network = networks[losses.index(min(losses))]  # of a residual network the better start goes on
@@ -127,12 +129,13 @@ class _Search:
         task = self.task
         batch = min(max(len(self.train) // 10, _BATCH[0]), _BATCH[1])
         epochs = min(max(round(_STEPS * batch / len(self.train)), _EPOCHS[0]), _EPOCHS[1])
-        for _ in fit(
-            network, self.train, self._objective(), self.validation,
-            deadline=task.deadline - 2.0 * self.slowest, epochs=epochs, rate=_RATE * _SLOWER**number, batch=batch,
-            seed=task.seed + number,
+        improved = False
+        for epoch in fit(
+            network, self.train, self._objective(), self.validation, deadline=task.deadline - 2.0 * self.slowest,
+            epochs=epochs, rate=self.rate, batch=batch, seed=task.seed + number,
         ):  # fmt: skip
-            pass
+            improved |= epoch.is_best and epoch.number > 0
+        self.rate *= _SLOWER if improved else _STUCK
         unchanged = network.graph()
         bound = self._bound(unchanged)
         if not 0 < bound < math.inf:

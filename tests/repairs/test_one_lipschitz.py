@@ -33,10 +33,12 @@ FOREVER = 1e9
 
 
 @pytest.fixture(autouse=True)
-def short_rounds(monkeypatch):
-    """Two rounds of a fifth of the length."""
-    monkeypatch.setattr(one_lipschitz, "_STEPS", 120)
-    monkeypatch.setattr(one_lipschitz, "_ROUNDS", 2)
+def short_rounds(monkeypatch, request):
+    """Two rounds of a fifth of the length with larger steps, where there is not much time."""
+    if request.node.get_closest_marker("long") is None:
+        monkeypatch.setattr(one_lipschitz, "_STEPS", 120)
+        monkeypatch.setattr(one_lipschitz, "_ROUNDS", 2)
+        monkeypatch.setattr(one_lipschitz, "_RATE", 1e-2)
 
 
 @lru_cache
@@ -163,7 +165,7 @@ def test_residual_networks():
 @pytest.mark.long
 def test_convolutions():
     task = task_of("mnist_conv", 0.5)
-    candidates = proposals("spectral", task)
+    candidates = proposals("spectral", task, seconds=45.0)
     assert all(task.bound(graph) <= task.target for graph in candidates)
     losses = [task.loss_on(graph, task.validation) for graph in candidates]
     assert min(losses) < 0.97 * task.loss_on(task.start, task.validation)
