@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import pairwise
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.kept import Row, kept
-from benchmarks.networks import ROOT
+from benchmarks.process import row_of
 from certlip.properties.numbers import decimal_up
 from certlip.repairs.admm import Chain, train
 from certlip.rigor.rounding import Array
@@ -228,19 +227,11 @@ def section() -> list[str]:
         for name, setup in SETUPS.items():
             for method in methods(setup):
                 order = {"setup": name, "method": method}
-                measured: Callable[[], Row] = partial(_once, *order.values())
+                measured: Callable[[], Row] = partial(row_of, KEY, *order.values())
                 row = known.row(order | {"passes": setup.passes, "eps": setup.eps}, measured)
                 lines.append(_line(f"{name} | {method}", setup, row))
                 print(f"  {lines[-1]}", flush=True)
     return lines
-
-
-def _once(*order: str) -> Row:
-    command: Sequence[str] = [sys.executable, "-m", "benchmarks.admm", *order]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-    if done.returncode:
-        return {"unavailable": (done.stderr.strip().splitlines() or ["no output"])[-1][:200]}
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def _line(names: str, setup: Setup, row: Row) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.kept import Row, kept
-from benchmarks.networks import ROOT
+from benchmarks.process import row_of
 from certlip.properties.numbers import decimal_up
 
 TITLE = "1-Lipschitz layers"
@@ -155,18 +154,10 @@ def section() -> list[str]:
         for architecture, family in product(ARCHITECTURES, (NOMINAL, *FAMILIES)):
             order = {"architecture": architecture, "family": family}
             budget = {"epochs": EPOCHS[architecture], "batch": BATCH, "rate": RATE, "radius": RADIUS}
-            row = known.row(order | budget | {"temperature": TEMPERATURE}, partial(_once, *order.values()))
+            row = known.row(order | budget | {"temperature": TEMPERATURE}, partial(row_of, KEY, *order.values()))
             lines.append(_line(f"{architecture}, {family}", row))
             print(f"  {lines[-1]}", flush=True)
     return lines
-
-
-def _once(*order: str) -> Row:
-    command = [sys.executable, "-m", "benchmarks.families", *order]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-    if done.returncode:
-        return {"unavailable": (done.stderr.strip().splitlines() or ["no output"])[-1][:200]}
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def _line(name: str, row: Row) -> str:

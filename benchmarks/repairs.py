@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import resource
-import subprocess
 import sys
 import time
 from functools import partial
@@ -12,6 +11,7 @@ from itertools import product
 
 from benchmarks.kept import Row, kept
 from benchmarks.networks import ROOT
+from benchmarks.process import row_of
 
 TITLE = "Repairs of the zoo"
 KEY = "repairs"
@@ -74,18 +74,10 @@ def section() -> list[str]:
     with kept(KEY) as known:
         for stem, share, method in product(stems(), _SHARES, METHODS):
             order = {"stem": stem, "share": share, "method": method}
-            row = known.row(order | {"seconds": SECONDS}, partial(_once, *order.values()))
+            row = known.row(order | {"seconds": SECONDS}, partial(row_of, KEY, *order.values()))
             lines.append(_line(f"{stem} | {share} | {method}", row))
             print(f"  {lines[-1]}", flush=True)
     return lines
-
-
-def _once(*order: str) -> Row:
-    command = [sys.executable, "-m", "benchmarks.repairs", *order]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-    if done.returncode:
-        return {"unavailable": (done.stderr.strip().splitlines() or ["no output"])[-1][:200]}
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def _line(names: str, row: Row) -> str:

@@ -18,7 +18,7 @@ class Objective:
     "hinge", "logistic" (y classes).
 
     With d_k = f_k + margin - f_y for every rival k of class y (one output f: margin - f for class 1, margin + f for
-    class 0): hinge max(0, 1 + max d_k), cross-entropy log(1 + sum exp d_k), logistic sum of log(1 + exp d_k). A margin
+    class 0): hinge max(0, 1 + max d_k), cross-entropy, also called logistic, log(1 + sum exp d_k). A margin
     of c L radius, |D(f_i - f_j)| <= c L |Dx|, asks for scores that still lead anywhere within the radius (Tsuzuku et
     al. 2018). Raises UsageError for other losses.
     """
@@ -36,12 +36,12 @@ class Objective:
         return self.loss in _CLASSIFICATION
 
     def __call__(self, outputs: Tensor, y: Tensor, teacher: Tensor | None = None) -> Tensor:
-        """A scalar. outputs (N, ...); y (N,) classes, or targets. teacher: outputs of another network whose judgement,
-        not only its class, is to be met; used by "cross-entropy" alone, where y are the teacher's classes."""
+        """A scalar. outputs (N, ...); y (N,) classes, or targets. teacher: outputs of another network whose judgement
+        is to be met, not only its classes, which are y then; "hinge" ignores it."""
         outputs = outputs.flatten(1)
         if not self.is_classifier:
             return _REGRESSION[self.loss](outputs - y.reshape(outputs.shape)).mean()
-        if teacher is not None and self.loss == "cross-entropy":
+        if teacher is not None and self.loss != "hinge":
             return self._distance(outputs, y, teacher.flatten(1))
         return _CLASSIFICATION[self.loss](lead_of_rivals(outputs, y) + self.margin).mean()
 
@@ -74,5 +74,5 @@ _REGRESSION: dict[str, Callable[[Tensor], Tensor]] = {"square": torch.square, "a
 _CLASSIFICATION: dict[str, Callable[[Tensor], Tensor]] = {
     "cross-entropy": _cross_entropy,
     "hinge": lambda d: F.relu(1.0 + d.amax(1)),
-    "logistic": lambda d: F.softplus(d).sum(1),
+    "logistic": _cross_entropy,
 }

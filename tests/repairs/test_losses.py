@@ -44,7 +44,7 @@ def test_classification_sample_by_sample(name, outputs):
         total += {
             "hinge": lambda d: max(0.0, 1.0 + max(d)),
             "cross-entropy": lambda d: np.log1p(sum(np.exp(d))),
-            "logistic": lambda d: sum(np.log1p(np.exp(d))),
+            "logistic": lambda d: np.log1p(sum(np.exp(d))),
         }[name](ahead)
     assert mean_loss(name, f, y, margin) == pytest.approx(total / 15, rel=1e-12)
 
