@@ -266,7 +266,7 @@ def verify(
     )
     limits = seconds(timeout, "the timeout"), seconds(total_timeout, "the total timeout")
     loaded = as_model(model)
-    samples = _dataset(loaded, data, limit)
+    samples = dataset_of(loaded, data, limit)
     verifier = Verifier(loaded, question, method, progress, seed)
     options = {"method": method, "timeout": timeout, "total_timeout": total_timeout, "seed": seed, "level": level}
     with _recorder(loaded, certificates, options) as recorder:
@@ -300,7 +300,8 @@ def _report(verifier: Verifier, samples: Dataset, results: Sequence[SampleResult
     return VerifyReport(verifier.model, question.eps, question.norm, tuple(results), bounds, labelled, *limits)
 
 
-def _dataset(model: Model, data: Any, limit: int | None) -> Dataset:
+def dataset_of(model: Model, data: Any, limit: int | None = None) -> Dataset:
+    """Samples from a path, arrays or the `.npz` beside the model, checked. Raises UsageError."""
     if isinstance(data, Dataset):
         return data.first(limit)
     if isinstance(data, tuple) and len(data) == 2:
@@ -338,7 +339,7 @@ def radius(
     question = Question(Fraction(0), norm, slack, level=level)
     limits = seconds(timeout, "the timeout"), seconds(total_timeout, "the total timeout")
     loaded = as_model(model)
-    samples = _dataset(loaded, data, limit)
+    samples = dataset_of(loaded, data, limit)
     verifier = Verifier(loaded, question, method, progress)
     options = {"method": method, "timeout": timeout, "total_timeout": total_timeout, "level": level}
     with _recorder(loaded, certificates, options) as recorder:

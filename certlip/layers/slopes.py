@@ -8,12 +8,16 @@ from torch import nn
 
 from certlip.errors import UsageError
 
+_THRESHOLD = 20.0
+"""torch's Softplus jumps down by log(1 + exp(-threshold)) / beta where it turns into the identity: from here on by less
+than binary32 rounds there. Exported as ONNX it does not jump."""
+
 _SLOPES: dict[type[nn.Module], Callable[..., bool]] = {
     nn.ReLU: lambda act: True,
     nn.ReLU6: lambda act: True,
     nn.Tanh: lambda act: True,
     nn.Sigmoid: lambda act: True,
-    nn.Softplus: lambda act: act.beta > 0,
+    nn.Softplus: lambda act: act.beta > 0 and act.threshold >= _THRESHOLD,
     nn.Hardtanh: lambda act: True,
     nn.LeakyReLU: lambda act: 0 <= act.negative_slope <= 1,
     nn.ELU: lambda act: 0 <= act.alpha <= 1,

@@ -85,13 +85,19 @@ def _model(draft: Draft, template: Template) -> onnx.ModelProto:
         [template.output],
         [*draft.initializers, *template.stored],
     )
-    return helper.make_model(
+    before = template.proto
+    model = helper.make_model(
         graph,
         producer_name="certlip",
         producer_version=__version__,
-        ir_version=max(_OLDEST_IR, template.proto.ir_version),
+        ir_version=max(_OLDEST_IR, before.ir_version),
         opset_imports=[helper.make_opsetid("", draft.opset)],
+        domain=before.domain,
+        model_version=before.model_version,
+        doc_string=before.doc_string,
     )
+    model.metadata_props.extend(before.metadata_props)  # class names and the like
+    return model
 
 
 def _serialised(model: onnx.ModelProto) -> bytes:

@@ -17,14 +17,16 @@ from certlip.onnx_writer import write
 from certlip.properties.outputs import ALL, scores, select
 from certlip.repairs.losses import mean_loss
 from certlip.repairs.problem import Problem, classes_of
-from certlip.repairs.radii import certified_radii, tolerated_radius
+from certlip.repairs.radii import certified_radii, exceeds, tolerated_radius
 from certlip.repairs.requirement import MaxLipschitz, MinCertified
-from certlip.repairs.surgery import distance
+from certlip.repairs.surgery import distance, times
 from certlip.repairs.task import Rows, outputs_of
-from certlip.rigor.rounding import Array
+from certlip.rigor.rounding import Array, up
 from certlip.verification import Question, Status, Verifier, verify_samples
 from certlip.verification.dataset import Dataset
 
+_ROOM, _NEAR = (1.0, 4.0, 16.0, 0.0), 64.0
+"""Units in the last place that each further scaling leaves below the limit, and by how many a bound may miss it."""
 _SEARCHED = 200  # samples on which linear bounds are asked for beside a Lipschitz bound
 
 
@@ -43,7 +45,7 @@ class Scores:
     @property
     def mean_radius(self) -> float:
         """The average certified radius (Zhai et al. 2020), 0 counted for misclassified samples."""
-        return float(np.minimum(self.radii, np.finfo(float).max / len(self.radii)).mean())
+        return float(np.minimum(self.radii, np.finfo(float).max / (2 * len(self.radii))).mean())
 
     @property
     def median_radius(self) -> float | None:
@@ -86,19 +88,35 @@ class Judge:
         self.refused: dict[str, str] = {}
 
     def attempt(self, method: str, body: Graph, began: float) -> Attempt | None:
-        """None, with a reason in `refused`, for a candidate that cannot be written or is read differently."""
+        """None, with a reason in `refused`, for a candidate that cannot be written or is read differently.
+
+        Where the file's own type rounds the weights to a bound a little above the limit, they are scaled once more.
+        """
         problem = self.problem
-        try:
-            model = load_bytes(write(problem.whole(body), problem.model), problem.model.name)
-        except CertlipError as error:
-            self.refused[method] = str(error)
-            return None
-        bound = self.bound(model)
+        for room in _ROOM:
+            try:
+                model = load_bytes(write(problem.whole(body), problem.model), problem.model.name)
+            except CertlipError as error:
+                self.refused[method] = str(error)
+                return None
+            bound = self.bound(model)
+            excess = self._excess(bound)
+            if not 1.0 < excess <= 1.0 + _NEAR * model.precision.unit:
+                break
+            body = times(body, (1.0 - room * model.precision.unit) / excess)
         rows = problem.rows(problem.parts.validation)
         found = self.scores(model, bound, problem.parts.validation, rows, self._seconds)
         seconds = time.monotonic() - began
         moved = distance(problem.body, body)
         return Attempt(method, body, model, bound, found, moved, self._meets(bound, found), seconds)
+
+    def _excess(self, bound: Bound | None) -> float:
+        """The bound over the limit, 0 where none is asked for or proved."""
+        requirement = self.problem.requirement
+        if bound is None or not isinstance(requirement, MaxLipschitz):
+            return 0.0
+        above = Fraction(bound.value) > requirement.limit
+        return max(float(Fraction(bound.value) / requirement.limit), up(1.0)) if above else 1.0
 
     def original(self) -> Attempt:
         """The model as it is."""
@@ -124,7 +142,7 @@ class Judge:
             radius, certified = 0.0, None
             if isinstance(requirement, MinCertified) and requirement.tolerance is not None:
                 radius = tolerated_radius(bound, requirement.tolerance)
-                certified = Fraction(int(Fraction(radius) > requirement.eps))
+                certified = Fraction(int(exceeds(radius, requirement.eps)))
             loss = mean_loss(problem.loss, outputs, rows.y)
             return Scores(len(rows), loss, None, error, certified, np.full(len(rows), radius))
         outputs = outputs_of(select(model.graph, scores(model.graph)), rows.x)
@@ -138,7 +156,7 @@ class Judge:
 
     def _certified(self, model: Model, part: Dataset, radii: Array, eps: Fraction, end: float) -> Fraction:
         """Share of samples with a large enough radius, or else certified by linear bounds of their own."""
-        held = np.array([Fraction(radius) > eps for radius in radii])
+        held = np.array([exceeds(radius, eps) for radius in radii])
         open_ones = np.flatnonzero(~held)[:_SEARCHED]
         if len(open_ones):
             left = Dataset(part.inputs[open_ones], np.asarray(part.targets)[open_ones], part.where)

@@ -43,8 +43,6 @@ class OneLipschitz(Method):
     1 + |down| |up|, where that is the better start.
     """
 
-    rank: ClassVar[int] = 60
-
     def obstacle(self, task: Task) -> str | None:
         if task.norm == "linf" and self.name != Spectral.name:
             return f"{self.name} bounds l2 norms only; for linf use spectral or scale"
@@ -171,6 +169,7 @@ class SLL(OneLipschitz):
 
     name: ClassVar[str] = "sll"
     summary: ClassVar[str] = "SDP-based Lipschitz layers, fine-tuned"
+    rank: ClassVar[int] = 63
 
 
 @final
@@ -179,6 +178,7 @@ class AOL(OneLipschitz):
 
     name: ClassVar[str] = "aol"
     summary: ClassVar[str] = "almost orthogonal layers, fine-tuned"
+    rank: ClassVar[int] = 64
 
 
 @final
@@ -187,6 +187,7 @@ class CPL(OneLipschitz):
 
     name: ClassVar[str] = "cpl"
     summary: ClassVar[str] = "layers of spectral norm 1, convex potential layers for residual ones, fine-tuned"
+    rank: ClassVar[int] = 62
 
 
 @final
@@ -195,6 +196,7 @@ class Orthogonal(OneLipschitz):
 
     name: ClassVar[str] = "orthogonal"
     summary: ClassVar[str] = "layers with orthonormal rows or columns, fine-tuned"
+    rank: ClassVar[int] = 60
 
 
 @final
@@ -203,3 +205,4 @@ class Spectral(OneLipschitz):
 
     name: ClassVar[str] = "spectral"
     summary: ClassVar[str] = "layers of spectral norm (linf: row sums) at most 1, fine-tuned"
+    rank: ClassVar[int] = 61

@@ -18,6 +18,7 @@ from certlip.repairs.split import Split, split
 from certlip.repairs.task import Rows, Task, outputs_of
 from certlip.rigor.rounding import Array, down
 from certlip.verification.dataset import Dataset, require_classes
+from certlip.verification.model_file import opened
 
 _FAR_OFF = 4.0  # times the variance of the targets: a squared error at which they are another model's
 
@@ -54,6 +55,11 @@ class Problem:
         if not labelled:
             given = [replace(part, targets=predicted(model, part.inputs)) for part in given]
         is_classifier = classifies(model, given, loss)
+        if not is_classifier and ends_in_decision(model):
+            raise UsageError(
+                f"{model.name} ends in a softmax or arg max, so its samples need class labels and a loss for classes; "
+                "give these, or end the model in what the targets are about"
+            )
         given = [_with_targets(model, part, is_classifier) for part in given]
         if isinstance(requirement, MinCertified) and (requirement.tolerance is None) != is_classifier:
             raise UsageError(
@@ -66,6 +72,11 @@ class Problem:
         problem = Problem(model, requirement, parts, loss or _default(is_classifier), labelled, seed, accuracy_loss)
         problem._require_own_labels()
         return problem
+
+    @property
+    def decides(self) -> bool:
+        """Whether the model ends in a softmax or arg max, which is kept: the bound is then about the logits before."""
+        return ends_in_decision(self.model)
 
     @property
     def norm(self) -> str:
@@ -153,6 +164,12 @@ def classifies(model: Model, given: list[Dataset], loss: str | None) -> bool:
     if model.graph.output_size > 1 or is_probability(model.graph):
         return True
     return all(set(np.unique(np.asarray(part.targets))) <= {0, 1} for part in given)
+
+
+def ends_in_decision(model: Model) -> bool:
+    """Whether the reader left a softmax or arg max out."""
+    _, ends = opened(model)
+    return ends.certified != ends.output
 
 
 def classes_of(outputs: Array) -> np.ndarray:

@@ -51,6 +51,11 @@ def tolerated_radius(whole: Bound | None, tolerance: Fraction) -> float:
     return 0.0 if whole is None or not whole.proved else certified_radius(down(float(tolerance)), whole.value)
 
 
+def exceeds(radius: float, eps: Fraction) -> bool:
+    """radius > eps, exactly; a radius is infinite where the outputs are constant."""
+    return radius == float("inf") or Fraction(radius) > eps
+
+
 def _pair_limits(model: Model, whole: Bound, size: int, deadline: float) -> Array:
     """Bounds on f_i - f_j for all i, j: |f_i - f_j| <= sqrt(2) |f|_2 and <= 2 |f|_inf, or smaller ones of their own."""
     factor = _ROOT_TWO_UP if whole.norm == "l2" else 2.0

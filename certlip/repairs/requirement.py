@@ -14,12 +14,10 @@ from certlip.properties.numbers import decimal_down
 @dataclass(frozen=True)
 class Aim:
     """target: the bound that methods keep. radius: the radius at which margins shall still be positive under a bound of
-    that size, in the norm of the requirement; 0 where only the bound matters. factor: what candidates are multiplied by
-    afterwards, which changes no class and no certified radius."""
+    that size, in the norm of the requirement; 0 where only the bound matters."""
 
     target: float
     radius: float
-    factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class MaxLipschitz:
             yield Aim(limit, 0.0)
             return
         seen = max(limit, _SHIFT / (spread * reached))
-        yield Aim(seen, _SHIFT / (spread * seen), 1.0 if seen == limit else limit / seen)
+        yield Aim(seen, _SHIFT / (spread * seen))
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class MinCertified:
 
     def __str__(self) -> str:
         moved = "" if self.tolerance is None else f" (outputs move by at most {_text(self.tolerance)})"
-        return f"at least {float(self.share):.4g} of the samples certified at {self.norm} {_text(self.eps)}{moved}"
+        return f"at least {_text(self.share)} of the samples certified at {self.norm} {_text(self.eps)}{moved}"
 
     def aims(self, spread: float, reached: float | None) -> Iterator[Aim]:
         """Bounds under which margins of the usual size of a cross-entropy loss reach the radius, from the weakest.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from certlip.importers import Model
 from certlip.repairs.attempt import Attempt, Scores
 from certlip.repairs.problem import Problem
 from certlip.repairs.requirement import MaxLipschitz
+from certlip.rigor.rounding import up
 from certlip.verification import SampleResult, Status
 
 
@@ -61,8 +63,8 @@ class RepairReport:
             return 0.0
         if isinstance(requirement, MaxLipschitz):
             bound = after.attempt.bound
-            return float("inf") if bound is None else float(bound.value - requirement.limit)
-        return float(requirement.share) - after.certified / max(len(after.verdicts), 1)
+            return float("inf") if bound is None else _up(Fraction(bound.value) - requirement.limit)
+        return _up(requirement.share - Fraction(after.certified, max(len(after.verdicts), 1)))
 
     @property
     def compared_at(self) -> float | None:
@@ -73,7 +75,8 @@ class RepairReport:
             return None
         if not isinstance(requirement, MaxLipschitz):
             return float(requirement.eps)
-        return self.before.attempt.scores.median_radius
+        median = self.before.attempt.scores.median_radius
+        return None if median is None else float(f"{median:.3g}")
 
     def curve(self, state: State) -> list[tuple[float, float]]:
         """(radius, share of the scored samples certified beyond it); at radius 0 that is the accuracy, ties aside.
@@ -85,10 +88,16 @@ class RepairReport:
     @property
     def curve_radii(self) -> list[float]:
         """Ten steps up to the radius that one in twenty samples of the better state exceeds, and the eps asked for."""
-        ends = [float(np.quantile(state.scores.radii, 0.95)) for state in (self.before, self.after)]
-        top = max((end for end in ends if end < float("inf")), default=0.0)
+        known = [state.scores.radii[np.isfinite(state.scores.radii)] for state in (self.before, self.after)]
+        top = max((float(np.quantile(radii, 0.95)) for radii in known if len(radii)), default=0.0)
         radii = {float(f"{top * step / 10:.3g}") for step in range(11)}
         requirement = self.problem.requirement
         if not isinstance(requirement, MaxLipschitz):
             radii.add(float(requirement.eps))
         return sorted(radii)
+
+
+def _up(value: Fraction) -> float:
+    """A float that is at least the value."""
+    nearest = float(value)
+    return nearest if Fraction(nearest) >= value else up(nearest)

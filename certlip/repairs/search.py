@@ -7,19 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
-import numpy as np
-
-from certlip.errors import CertlipError, UsageError
+from certlip.errors import UsageError
 from certlip.graph import Graph
 from certlip.lipschitz.threads import threads_for
 from certlip.repairs.attempt import Attempt, Judge, best_attempt
 from certlip.repairs.method import Method, methods
 from certlip.repairs.problem import Problem
-from certlip.repairs.requirement import rival_spread
+from certlip.repairs.requirement import MaxLipschitz, rival_spread
 from certlip.repairs.scale import within
-from certlip.repairs.surgery import times
 from certlip.repairs.task import Task
 
+_ROUNDED = 1e-12
+"""Relative room for the rounding of a limit to a float."""
+_ROUNDS = 8
+"""Candidates for which a method that trains gets the time, if there is so much: one that trains beats five begun."""
 _NO_BOUND = "no Lipschitz bound of the model was proved in the time given; use a longer timeout"
 
 
@@ -61,7 +62,7 @@ class Search:
             if start is None:
                 self.notes |= {method.name: _NO_BOUND for method in chosen if method.name not in self.found}
                 return
-            self._try_all(chosen, replace(task, start=start), aim.factor)
+            self._try_all(chosen, replace(task, start=start))
             best = self.best
             if best is not None and best.meets:
                 return
@@ -73,7 +74,7 @@ class Search:
     def _better(self, attempts: Sequence[Attempt]) -> Attempt | None:
         return best_attempt(attempts, self.original, self.problem.accuracy_loss)
 
-    def _try_all(self, chosen: Sequence[Method], task: Task, factor: float) -> None:
+    def _try_all(self, chosen: Sequence[Method], task: Task) -> None:
         obstacles = {method.name: method.obstacle(task) for method in chosen}
         waiting = [method for method in chosen if obstacles[method.name] is None]
         if not waiting:
@@ -81,14 +82,17 @@ class Search:
         self.notes |= {name: reason for name, reason in obstacles.items() if reason is not None}
         for number, method in enumerate(waiting):
             now = time.monotonic()
-            share = (task.deadline - now) / (len(waiting) - number)
-            if share <= 0:
+            left = task.deadline - now
+            share = left / (len(waiting) - number)
+            if method.uses_torch:
+                share = max(share, min(left, _ROUNDS * self.original.seconds))
+            if share <= 0 and (number or self.found):  # the quickest one always has its turn
                 self.notes.setdefault(method.name, "the time was spent before it could start")
                 continue
-            self._try(method, replace(task, deadline=now + share), factor)
+            self._try(method, replace(task, deadline=now + share))
 
-    def _try(self, method: Method, task: Task, factor: float) -> None:
-        """A method's candidates as they come. What fails in the arithmetic of a search is that method's own end."""
+    def _try(self, method: Method, task: Task) -> None:
+        """A method's candidates as they come. A failure ends the method, not the repair, and is noted."""
         began, seen = time.monotonic(), []
         self.progress(f"{method.name}: bound {task.target:.6g}")
         if method.uses_torch:
@@ -96,14 +100,24 @@ class Search:
         try:
             with threads_for(max(map(prod, task.graph.shapes))):
                 for body in method.propose(task):
-                    seen += self._judged(method.name, body if factor == 1.0 else times(body, factor), began)
+                    seen += self._judged(method.name, self._within_limit(body, task), began)
                     if task.expired:
                         break
-        except (ArithmeticError, ValueError, np.linalg.LinAlgError, CertlipError) as error:
-            self.notes[method.name] = f"stopped: {error}"
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:  # solvers raise what they like; a panic in Rust is no Exception
+            self.notes[method.name] = f"stopped: {type(error).__name__}: {error}"
         if not seen and method.name not in self.found:
             reason = self.judge.refused.get(method.name, "it found no candidate within its time")
             self.notes.setdefault(method.name, reason)
+
+    def _within_limit(self, body: Graph, task: Task) -> Graph:
+        """A candidate multiplied down to the bound that is asked for, where methods were asked for a larger one."""
+        requirement = self.problem.requirement
+        if not isinstance(requirement, MaxLipschitz):
+            return body
+        limit = float(requirement.limit) / self.problem.tail_gain * (1.0 - _ROUNDED)
+        return within(replace(task, target=min(limit, task.target)), body) or body
 
     def _judged(self, name: str, body: Graph, began: float) -> list[Attempt]:
         attempt = self.judge.attempt(name, body, began)

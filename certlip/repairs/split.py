@@ -1,6 +1,7 @@
 """Which samples are fitted, which choose between candidates, and which say how good the result is: never the same ones.
 
-Equal inputs always go together: a sample that was fitted must not be scored because the file holds it twice.
+Inputs that training cannot tell apart always go together: a sample that was fitted must not be scored because the
+file holds it twice.
 """
 
 from __future__ import annotations
@@ -65,8 +66,9 @@ def data_at(data: Dataset, indices: np.ndarray) -> Dataset:
 
 
 def _names(data: Dataset) -> np.ndarray:
-    """A name for each sample, the same for equal inputs and no others: its bytes (0 and -0 are one number)."""
-    rows = np.ascontiguousarray(data.inputs.reshape(len(data), -1) + 0.0)
+    """A name for each sample, the same for inputs that are equal in binary32, in which networks are trained, and no
+    others: its bytes (0 and -0 are one number)."""
+    rows = np.ascontiguousarray(data.inputs.reshape(len(data), -1).astype(np.float32) + np.float32(0))
     return rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).reshape(-1)
 
 

@@ -31,6 +31,7 @@ def markdown(report: RepairReport) -> str:
         f"**{outcome(report)}**",
         f"Asked: {problem.requirement}. {bound_words(report)}",
         f"Samples: {problem.parts.note}. {cost_words(report)}",
+        *(f"{_cell(note[:1].upper() + note[1:])}." for note in problem.model.graph.notes),
         *_section("Before and after", _STATES, state_rows(report)),
         *_section("Certified accuracy", _CURVE, curve_rows(report)),
         *_section("Methods", _METHODS, method_rows(report) if report.table else []),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import ROUND_FLOOR, Context
+from math import floor
 from typing import TYPE_CHECKING
 
 from certlip.properties.numbers import decimal_up
@@ -20,7 +21,7 @@ Rows = list[list[str]]
 def method_rows(report: RepairReport) -> Rows:
     """What each method reached, on the samples that choose between candidates; the model itself first."""
     radius = report.compared_at
-    classes = [] if radius is None else [f"certified at {radius:.3g}", "mean radius"]
+    classes = [] if radius is None else [f"certified at {radius:.10g}", "mean radius"]
     head = ["method", "proved bound", _quality(report), "loss", *classes, "weights moved"]
     rows = [[*head, "seconds", "meets"]]
     for attempt in (report.before.attempt, *report.table.values()):
@@ -52,7 +53,7 @@ def curve_rows(report: RepairReport) -> Rows:
     if not pairs:
         return []
     rows = [[f"radius ({report.problem.norm})", "before", "after"]]
-    return rows + [[f"{radius:.4g}", _share(before), _share(after)] for (radius, before), (_, after) in pairs]
+    return rows + [[f"{radius:.10g}", _certified(before), _certified(after)] for (radius, before), (_, after) in pairs]
 
 
 def change_rows(report: RepairReport) -> Rows:
@@ -95,7 +96,7 @@ def _quality(report: RepairReport) -> str:
 
 def _cells(attempt: Attempt, radius: float | None) -> list[str]:
     scores, moved = attempt.scores, attempt.distance
-    classes = [] if radius is None else [_share(certified_share(scores, radius)), number_down(scores.mean_radius)]
+    classes = [] if radius is None else [_certified(certified_share(scores, radius)), number_down(scores.mean_radius)]
     return [
         bound_text(attempt.bound), quality_text(scores), f"{scores.loss:.4g}", *classes,
         "other layers" if moved is None else f"{moved:.3g}", f"{attempt.seconds:.1f}", "yes" if attempt.meets else "no",
@@ -104,3 +105,8 @@ def _cells(attempt: Attempt, radius: float | None) -> list[str]:
 
 def _share(value: float) -> str:
     return f"{100 * value:.1f} %"
+
+
+def _certified(value: float) -> str:
+    """A proved share, rounded down."""
+    return f"{floor(1000 * value) / 10:.1f} %"

@@ -33,7 +33,8 @@ def bound_words(report: RepairReport) -> str:
     if bound is None:
         return "Nothing is proved about the result."
     size = "|.|_2" if bound.norm == "l2" else "|.|_inf"
-    return f"Proved: {size} of the output moves at most {bound_text(bound)} times {size} of the input ({bound.method})."
+    subject = "the logits" if report.problem.decides else "the output"
+    return f"Proved: {size} of {subject} moves at most {bound_text(bound)} times {size} of the input ({bound.method})."
 
 
 def cost_words(report: RepairReport) -> str:

@@ -9,10 +9,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from certlip.api import as_model, silent
+from certlip.api import as_model, dataset_of, silent
 from certlip.certificate import SUFFIX
 from certlip.certificate.folder import write_atomically
-from certlip.errors import UsageError
+from certlip.errors import ImportMismatch, UsageError
 from certlip.importers import Model, load
 from certlip.repairs.attempt import Attempt, Judge
 from certlip.repairs.method import chosen
@@ -23,13 +23,12 @@ from certlip.repairs.search import Search
 from certlip.report.repair_files import write_reports
 from certlip.verification import Question, Status, Verifier, verify_samples
 from certlip.verification.amount import exact_amount, seconds
-from certlip.verification.certify import Recorder
-from certlip.verification.dataset import Dataset, make_dataset, read_dataset
+from certlip.verification.certify import Recorder, opened_place
 from certlip.verification.model_file import opened
 from certlip.verification.uninterrupted import uninterrupted
 
-_PROOF_SHARE, _PROOF = 0.05, (2.0, 30.0)
-"""Share of the timeout for the proof of one candidate's bound, and seconds at least and at most."""
+_PROOF_SHARE, _PROOF = 0.05, 30.0
+"""Share of the timeout for the proof of one candidate's bound, twice that below a minute, and seconds at most."""
 _SCORING_SHARE = 0.15
 """Share of the timeout for the verdicts on the scored samples, once before and once after."""
 
@@ -58,25 +57,31 @@ def repair(
     max_lipschitz: |f(x) - f(y)| <= L |x - y| for all x, y in `norm`. Or min_certified with eps: at least this share of
     the scored samples keep their right class (with `tolerance`: outputs that move by at most that) under every
     perturbation of at most eps in `norm`. data: a path, a pair (x, y) or an array x; without labels the network's own
-    answers are kept as well as possible. holdout: the samples to score; else some are split off. Nothing is scored on
-    samples that it was fitted to.
+    answers are kept as well as possible. A model that ends in a softmax or arg max keeps it, and what is proved is
+    about the logits before. holdout: the samples to score; else some are split off. Nothing is scored on samples that
+    it was fitted to.
 
     method: "auto" or a name of `certlip methods`. max_accuracy_loss: a classifier within a bound may be that much less
     accurate than before, on samples that choose, if its certified radii are larger on average. timeout: seconds for
     everything but the last proofs. output: where the ONNX file goes; certificates (`.certlip`) and reports
     (`.repair.json`, `.repair.md`) go beside it. The report's `met` is true only for what was proved of that file. An
-    interruption ends the search; what it has is proved and written, and `interrupted` is set. Raises CertlipError.
+    interruption ends the search; what it has is proved and written, and `interrupted` is set (one that comes while the
+    model itself is looked at is raised). Raises CertlipError.
     """
     requirement = _requirement(max_lipschitz, min_certified, eps, norm, tolerance)
     limit = seconds(timeout, "the timeout")
     if not limit or limit == float("inf"):
         raise UsageError("a repair ends at its timeout; give a positive number of seconds")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise UsageError(f"the seed {seed!r} is no whole number of at least 0")
     methods = chosen(method)
     loaded = as_model(model)
+    if output is not None and not isinstance(output, (str, Path)):
+        raise UsageError(f"a {type(output).__name__} is no file name; pass a path for the output")
     place = None if output is None else _place(Path(output), loaded)
-    samples, scored = _samples(loaded, data, "the data"), None
-    if holdout is not None:
-        scored = _samples(loaded, holdout, "the holdout")
+    _require_whole(loaded)
+    samples = dataset_of(loaded, data)
+    scored = None if holdout is None else dataset_of(loaded, holdout)
     spared = float(exact_amount(max_accuracy_loss, "the largest loss of accuracy"))
     problem = Problem.of(loaded, requirement, samples, scored, loss, seed, spared)
     work = _Work(problem, limit, place, progress, each, {"method": method, "timeout": timeout, "seed": seed})
@@ -96,7 +101,7 @@ class _Work:
     began: float = field(default_factory=time.monotonic)
 
     def done(self, methods: list) -> RepairReport:
-        proof = min(max(_PROOF_SHARE * self.limit, _PROOF[0]), _PROOF[1])
+        proof = min(max(_PROOF_SHARE * self.limit, min(2 * _PROOF_SHARE * self.limit, 3.0)), _PROOF)
         judge = Judge(self.problem, proof)
         self.progress("the model as it is")
         original = judge.original()
@@ -105,32 +110,28 @@ class _Work:
             return self._finished(before, before, None, False)
         end = self.began + (1.0 - _SCORING_SHARE) * self.limit
         search = Search(judge, original, end, proof, self.progress, self.each)
-        interrupted = False
         try:
             search.run(methods)
+            after = self._after(before, search)
         except KeyboardInterrupt:
-            interrupted = True
+            with uninterrupted():  # whatever else is typed, the best state so far is written
+                return self._finished(before, self._after(before, search, True), search, True)
+        return self._finished(before, after, search, False)
+
+    def _after(self, before: State, search: Search, hurried: bool = False) -> State:
         best = search.best
-        if best is None or best is original:
-            return self._finished(before, before, search, interrupted)
-        try:
-            after = self._state(best, judge, interrupted)
-        except KeyboardInterrupt:
-            interrupted = True
-            with uninterrupted():
-                after = self._state(best, judge, True)
-        return self._finished(before, after, search, interrupted)
+        return before if best is None or best is search.original else self._state(best, search.judge, hurried)
 
     def _state(self, attempt: Attempt, judge: Judge, hurried: bool = False) -> State:
         """Scores on the samples that score, and verdicts where a share is asked for (after an interruption only those
         that its Lipschitz bound gives at once)."""
         problem, part = self.problem, self.problem.parts.test
         time_left = _SCORING_SHARE * self.limit
+        self.progress(f"scoring {attempt.method} on {len(part)} samples")
         scores = judge.scores(attempt.model, attempt.bound, part, problem.rows(part), 1.0 if hurried else time_left)
         requirement = problem.requirement
         if isinstance(requirement, MaxLipschitz):
             return State(attempt, scores)
-        self.progress(f"certifying {len(part)} samples")
         question = Question(requirement.eps, requirement.norm, requirement.tolerance)
         verifier = Verifier(attempt.model, question, "lipsdp" if hurried else "auto", seed=problem.seed)
         if attempt.bound is not None:
@@ -167,6 +168,8 @@ class _Work:
         raw = model.onnx_bytes if model.onnx_bytes is not None else opened(model)[0].proto.SerializeToString()
         write_atomically(place, raw)
         written = load(place, input_name=model.input_name, output_name=model.output_name)
+        if written.graph.digest != model.graph.digest:
+            raise ImportMismatch(f"{place} does not hold the network that was certified; was it changed meanwhile?")
         proofs = place.with_suffix(SUFFIX)
         self._record(written, after, proofs)
         files = {"model": place, "certificates": proofs}
@@ -205,13 +208,21 @@ def _place(path: Path, model: Model) -> Path:
         raise UsageError(f"{path} is no name for the repaired model; choose a file that ends in .onnx")
     if model.path is not None and path.exists() and path.samefile(model.path):
         raise UsageError(f"{path} is the model itself, which stays as it is; name another file")
+    for other in (path.with_suffix(suffix) for suffix in (SUFFIX, ".repair.json", ".repair.md")):
+        if other.is_dir():
+            raise UsageError(f"{other} is a folder, and a file of this name goes beside {path}; name another file")
+    opened_place(path.with_suffix(SUFFIX))  # the folder can be written to: better known now than in the end
     return path
 
 
-def _samples(model: Model, source: Any, where: str) -> Dataset:
-    if isinstance(source, Dataset):
-        return source
-    if isinstance(source, (str, Path)):
-        return read_dataset(Path(source), model)
-    x, y = source if isinstance(source, tuple) and len(source) == 2 else (source, None)
-    return make_dataset(x, y, model, where=where)
+def _require_whole(model: Model) -> None:
+    """The file that is written has one input and one output."""
+    graph = opened(model)[0].proto.graph
+    constants = {tensor.name for tensor in graph.initializer}
+    others = [entry.name for entry in graph.output if entry.name != model.output_name]
+    others += [e.name for e in graph.input if e.name != model.input_name and e.name not in constants]
+    if others:
+        raise UsageError(
+            f"{model.name} also has {', '.join(others)}, which a repaired model would lack; export it with the input "
+            f"{model.input_name} and the output {model.output_name} alone"
+        )

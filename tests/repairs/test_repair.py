@@ -12,7 +12,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from small_models import command, save_chain
+from onnx import TensorProto, helper
+from small_models import command, save_chain, save_model
 
 import certlip
 from certlip.errors import UsageError
@@ -156,6 +157,104 @@ def test_without_labels_the_models_own_answers_count(classifier, tmp_path):
     assert json.loads((tmp_path / "repaired.repair.json").read_text())["samples"]["labels"] == "predicted"
 
 
+def test_what_is_proved_of_a_decision_is_about_its_logits(tmp_path, classifier):
+    first = np.array([[3.0, 3.0], [-3.0, -3.0]])
+    model = save_chain(tmp_path / "steep.onnx", [(first, np.zeros(2)), ([[-2, 2], [2, -2]], np.zeros(2))], "LogSoftmax")
+    ran = command("repair", model, "--max-lipschitz", "2", "--method", "scale", "--output", tmp_path / "r.onnx")
+    assert ran.code == 0 and "of the logits moves at most" in ran.out and "of the output" not in ran.out
+    page = (tmp_path / "r.repair.md").read_text()
+    assert "of the logits moves at most" in page and "LogSoftmax is left out" in page
+    with np.load(classifier.with_suffix(".npz")) as data, pytest.raises(UsageError, match="need class labels"):
+        certlip.repair(model, data=(data["x"], run(model, data["x"])), max_lipschitz=2)
+
+
+def test_a_constant_network_is_certified_everywhere(tmp_path):
+    x = DRAW.normal(size=(60, 2)).astype(np.float32)
+    model = save_chain(tmp_path / "one.onnx", [(np.zeros((3, 2)), np.ones(3)), (np.zeros((2, 3)), [1.0, 0.0])])
+    np.savez(tmp_path / "one.npz", x=x, y=np.zeros(60, np.int64))
+    out = tmp_path / "r.onnx"
+    assert command("repair", model, "--min-certified", "1", "--eps", "5", "--output", out).code == 0
+    level = save_chain(tmp_path / "level.onnx", [(np.zeros((3, 2)), np.ones(3)), (np.zeros((1, 3)), [1.0])])
+    options = ("--min-certified", "1", "--eps", "5", "--tolerance", "0.1", "--loss", "square")
+    np.savez(tmp_path / "level.npz", x=x, y=DRAW.normal(1, 0.1, size=60))
+    assert command("repair", level, *options, "--output", out).code == 0
+
+
+def test_weights_of_half_precision_are_scaled_until_the_file_is_within_the_bound(tmp_path, classifier):
+    first = np.array([[3.0, 3.0], [-3.0, -3.0], [1.0, -1.0]]).astype(np.float16)
+    last, zero = np.array([[-2, 2, 0.5], [2, -2, 0]], np.float16), np.zeros
+    nodes = [
+        helper.make_node("Gemm", ["x", "W0", "b0"], ["h"], transB=1),
+        helper.make_node("Relu", ["h"], ["z"]),
+        helper.make_node("Gemm", ["z", "W1", "b1"], ["y"], transB=1),
+    ]
+    constants = {"W0": first, "b0": zero(3, np.float16), "W1": last, "b1": zero(2, np.float16)}
+    model = save_model(tmp_path / "half.onnx", nodes, 2, 2, constants, TensorProto.FLOAT16)
+    for limit in ("0.61", "0.613", "0.6177"):
+        report = certlip.repair(model, data=classifier.with_suffix(".npz"), max_lipschitz=limit, method="scale")
+        assert report.met and report.after.attempt.bound.value > 0.99 * float(limit)
+
+
+def test_samples_that_training_cannot_tell_apart_are_not_scored(tmp_path, classifier):
+    with np.load(classifier.with_suffix(".npz")) as data:
+        x, y = data["x"].astype(float), data["y"]
+    wide = save_model(
+        tmp_path / "wide.onnx", [helper.make_node("MatMul", ["x", "W"], ["y"])], 2, 2,
+        {"W": np.array([[-2.0, 2.0], [-2.0, 2.0]])}, TensorProto.DOUBLE,
+    )  # fmt: skip
+    with pytest.raises(UsageError, match="among those of"):
+        certlip.repair(wide, data=(x, y), holdout=(x[:30] * (1 + 1e-14), y[:30]), max_lipschitz=1)
+
+
+def test_a_model_with_other_outputs_is_refused(tmp_path, classifier):
+    model = onnx.load(classifier)
+    model.graph.output.append(helper.make_tensor_value_info("h0", TensorProto.FLOAT, ["batch", 3]))
+    onnx.save(model, tmp_path / "two.onnx")
+    options = ("--output-name", "y", "--data", classifier.with_suffix(".npz"), "--output", tmp_path / "r.onnx")
+    ran = command("repair", tmp_path / "two.onnx", "--max-lipschitz", "1", *options)
+    assert ran.code == 2 and "also has h0" in ran.err
+
+
+def test_metadata_stay(tmp_path, classifier):
+    model = onnx.load(classifier)
+    model.metadata_props.add(key="classes", value="left,right")
+    model.doc_string, model.model_version = "two clouds", 7
+    onnx.save(model, classifier)
+    options = ("--max-lipschitz", "2", "--method", "scale", "--output", tmp_path / "r.onnx")
+    assert command("repair", classifier, *options).code == 0
+    written = onnx.load(tmp_path / "r.onnx")
+    assert [(entry.key, entry.value) for entry in written.metadata_props] == [("classes", "left,right")]
+    assert written.doc_string == "two clouds" and written.model_version == 7
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no convergence"), BaseException("a panic")])
+def test_a_method_that_fails_ends_itself_alone(classifier, monkeypatch, error):
+    def broken(self, task):
+        yield task.start
+        raise error
+
+    monkeypatch.setattr("certlip.repairs.convex.method.ConvexRestriction.propose", broken)
+    report = certlip.repair(
+        classifier, data=classifier.with_suffix(".npz"), max_lipschitz=2, method="convex-restriction"
+    )
+    assert report.met and "stopped" in report.notes["convex-restriction"]
+
+
+def test_a_second_interruption_waits_for_the_files(classifier, tmp_path):
+    def stop(attempt):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def again(message):
+        if message.startswith("scoring scale"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    out, data = tmp_path / "r.onnx", classifier.with_suffix(".npz")
+    with pytest.raises(KeyboardInterrupt):
+        certlip.repair(classifier, data=data, max_lipschitz=2, output=out, progress=again, each=stop)
+    accepted(tmp_path / "r.certlip")
+    assert json.loads((tmp_path / "r.repair.json").read_text())["interrupted"]
+
+
 def test_an_interruption_keeps_the_best_state(classifier, tmp_path):
     def stop(attempt):
         os.kill(os.getpid(), signal.SIGINT)
@@ -174,6 +273,21 @@ def test_what_is_not_met_says_how_far_it_is(classifier, tmp_path):
     assert ran.code == 3 and "Not met" in ran.out
     report = json.loads((tmp_path / "repaired.repair.json").read_text())
     assert not report["met"] and report["shortfall"] > 0 and out.exists()
+
+
+@pytest.mark.parametrize("options", [{"seed": -1}, {"seed": 1.5}, {"output": 5}, {"data": [[0.0], [1.0]]}])
+def test_arguments_of_a_wrong_kind_are_refused(classifier, options):
+    with pytest.raises(UsageError):
+        certlip.repair(classifier, **{"data": classifier.with_suffix(".npz"), "max_lipschitz": 2, **options})
+
+
+def test_an_output_that_cannot_be_written_is_refused_at_once(classifier, tmp_path):
+    (tmp_path / "r.repair.json").mkdir()
+    places = tmp_path / "r.onnx", classifier.with_suffix(".npz") / "r.onnx"
+    for place in places:
+        ran = command("repair", classifier, "--max-lipschitz", "2", "--output", place)
+        assert ran.code == 2 and len(ran.err.strip().splitlines()) == 1 and not ran.out
+    assert not places[0].exists()
 
 
 @pytest.mark.parametrize(

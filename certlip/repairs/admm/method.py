@@ -23,6 +23,8 @@ class ADMM(Method):
     summary: ClassVar[str] = "training with semidefinite steps that enforce the bound, for dense networks of any depth"
     rank: ClassVar[int] = 30
 
+    joint: ClassVar[bool] = True
+
     def obstacle(self, task: Task) -> str | None:
         if task.norm != "l2":
             return "its semidefinite steps bound the constant in l2 only; scale and spectral serve l-infinity"
@@ -41,8 +43,8 @@ class ADMM(Method):
         chain = Chain(tuple(found.weights), tuple(found.biases), tuple(found.functions))
         x = found.features(task.train.x)
         states = train(
-            chain, x, task.train.y, loss=task.loss, target=task.target, margin=task.margin, rounds=_ROUNDS,
-            epochs=max(1, round(_SEEN / len(x))), deadline=task.deadline, seed=task.seed,
+            chain, x, task.train.y, loss=task.loss, margin=task.margin, rounds=_ROUNDS, joint=self.joint,
+            epochs=max(1, round(_SEEN / len(x))), deadline=task.deadline, seed=task.seed, **self._price(task),
         )  # fmt: skip
         lowest = float("inf")
         for state in states:
@@ -51,3 +53,27 @@ class ADMM(Method):
                 met = within(task, found.with_layers(list(state.chain.weights), list(state.chain.biases)))
                 if met is not None:
                     yield met
+
+    def _price(self, task: Task) -> dict[str, float]:
+        return {"target": task.target}
+
+
+class FixedMultipliers(ADMM):
+    """The published steps: weights move at the multipliers of the round before, which then move alone."""
+
+    name: ClassVar[str] = "admm-fixed"
+    summary: ClassVar[str] = "the same with multipliers fixed in each step, as published"
+    in_auto: ClassVar[bool] = False
+    joint: ClassVar[bool] = False
+
+
+class Regularised(ADMM):
+    """min loss + mu L^2 without a limit, with the price at which the start's loss is what its target would cost; what
+    comes out is scaled to the target."""
+
+    name: ClassVar[str] = "admm-regularised"
+    summary: ClassVar[str] = "the same with the squared bound as a term of the loss, then scaled to the limit"
+    in_auto: ClassVar[bool] = False
+
+    def _price(self, task: Task) -> dict[str, float]:
+        return {"mu": task.loss_on(task.start, task.train) / task.target**2}
