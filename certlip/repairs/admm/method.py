@@ -42,9 +42,10 @@ class ADMM(Method):
             return
         chain = Chain(tuple(found.weights), tuple(found.biases), tuple(found.functions))
         x = found.features(task.train.x)
+        target, mu = self._limit_or_price(task)
         states = train(
             chain, x, task.train.y, loss=task.loss, margin=task.margin, rounds=_ROUNDS, joint=self.joint,
-            epochs=max(1, round(_SEEN / len(x))), deadline=task.deadline, seed=task.seed, **self._price(task),
+            epochs=max(1, round(_SEEN / len(x))), deadline=task.deadline, seed=task.seed, target=target, mu=mu,
         )  # fmt: skip
         lowest = float("inf")
         for state in states:
@@ -54,8 +55,9 @@ class ADMM(Method):
                 if met is not None:
                     yield met
 
-    def _price(self, task: Task) -> dict[str, float]:
-        return {"target": task.target}
+    def _limit_or_price(self, task: Task) -> tuple[float | None, float | None]:
+        """One of them: the bound that is enforced, or what its square costs."""
+        return task.target, None
 
 
 class FixedMultipliers(ADMM):
@@ -75,5 +77,5 @@ class Regularised(ADMM):
     summary: ClassVar[str] = "the same with the squared bound as a term of the loss, then scaled to the limit"
     in_auto: ClassVar[bool] = False
 
-    def _price(self, task: Task) -> dict[str, float]:
-        return {"mu": task.loss_on(task.start, task.train) / task.target**2}
+    def _limit_or_price(self, task: Task) -> tuple[float | None, float | None]:
+        return None, task.loss_on(task.start, task.train) / task.target**2
