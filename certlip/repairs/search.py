@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -92,24 +92,28 @@ class Search:
             self._try(method, replace(task, deadline=now + share))
 
     def _try(self, method: Method, task: Task) -> None:
-        """A method's candidates as they come. A failure ends the method, not the repair, and is noted."""
+        """A method's candidates as they come."""
         began, seen = time.monotonic(), []
         self.progress(f"{method.name}: bound {task.target:.6g}")
         if method.uses_torch:
             import torch  # noqa: F401 - so that its threads can be limited
+        with threads_for(max(map(prod, task.graph.shapes))):
+            for body in self._proposals(method, task):
+                seen += self._judged(method.name, self._within_limit(body, task), began)
+                if task.expired:
+                    break
+        if not seen and method.name not in self.found:
+            reason = self.judge.refused.get(method.name, "it found no candidate within its time")
+            self.notes.setdefault(method.name, reason)
+
+    def _proposals(self, method: Method, task: Task) -> Iterator[Graph]:
+        """What the method proposes; a failure of its search ends the method, not the repair, and is noted."""
         try:
-            with threads_for(max(map(prod, task.graph.shapes))):
-                for body in method.propose(task):
-                    seen += self._judged(method.name, self._within_limit(body, task), began)
-                    if task.expired:
-                        break
+            yield from method.propose(task)
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException as error:  # solvers raise what they like; a panic in Rust is no Exception
             self.notes[method.name] = f"stopped: {type(error).__name__}: {error}"
-        if not seen and method.name not in self.found:
-            reason = self.judge.refused.get(method.name, "it found no candidate within its time")
-            self.notes.setdefault(method.name, reason)
 
     def _within_limit(self, body: Graph, task: Task) -> Graph:
         """A candidate multiplied down to the bound that is asked for, where methods were asked for a larger one."""

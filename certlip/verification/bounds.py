@@ -36,7 +36,8 @@ def every(certifier: Certifier, seconds: float) -> bool:
 
 class BoundTable:
     """Bounds by output, refined method by method; none without a method. `graph` is the raw graph of the imported
-    model. own_seconds: pairs share the multipliers of the whole output where a program of their own takes longer."""
+    model. own_seconds: pairs share the multipliers of the whole output where a program of their own takes
+    longer."""
 
     def __init__(
         self,
@@ -44,9 +45,9 @@ class BoundTable:
         norm: str,
         method: str | None,
         progress: Callable[[str], None] = lambda message: None,
-        own_seconds: float = _OWN_SECONDS,
+        own_seconds: float | None = None,
     ):
-        self.norm, self._own_seconds = norm, own_seconds
+        self.norm, self._own_seconds = norm, _OWN_SECONDS if own_seconds is None else own_seconds
         self._graph, self._progress = graph, progress
         self._methods = [] if method is None else methods(method)
         self._patient = method != "auto"

@@ -130,7 +130,7 @@ ROWS = ["1.0,0.0,0", "0.0,1.0,1", "0.5,0.25,0"]
 )
 def test_csv_with_and_without_header_and_mark(model, tmp_path, text):
     (tmp_path / "data.csv").write_bytes(text.encode())
-    samples = api._dataset(api.load(model), tmp_path / "data.csv", None)
+    samples = api.dataset_of(api.load(model), tmp_path / "data.csv", None)
     assert samples.inputs.reshape(3, 2).tolist() == X.tolist() and samples.labels.tolist() == Y.tolist()
     assert verify(model, tmp_path / "data.csv").code == 0
 
@@ -196,10 +196,10 @@ def test_axes_are_never_guessed(tmp_path):
 
 def test_fortran_order_and_small_types_are_read_as_they_are(model, tmp_path):
     np.savez(tmp_path / "data.npz", x=np.asfortranarray(X.astype(np.float16)), y=Y.astype(np.uint8))
-    samples = api._dataset(api.load(model), tmp_path / "data.npz", None)
+    samples = api.dataset_of(api.load(model), tmp_path / "data.npz", None)
     assert samples.inputs.reshape(3, 2).tolist() == X.tolist() and samples.labels.tolist() == Y.tolist()
     np.save(tmp_path / "only.npy", X)
-    assert len(api._dataset(api.load(model), tmp_path / "only.npy", None)) == 3
+    assert len(api.dataset_of(api.load(model), tmp_path / "only.npy", None)) == 3
 
 
 def test_classes_stored_as_floats_are_classes(model, tmp_path):

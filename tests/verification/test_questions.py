@@ -163,7 +163,7 @@ def test_the_model_takes_its_own_type_where_casts_are_coarser(tmp_path):
     report = api.verify(path, 3, data=(np.array([[1.0, 0.1]]), np.array([0])), certificates=tmp_path / "c")
     assert statuses(report) == ["falsified"]
     assert command("check", tmp_path / "c").code == 0
-    samples = api._dataset(api.load(path), (np.array([[0.1, 0.7]]), None), None)
+    samples = api.dataset_of(api.load(path), (np.array([[0.1, 0.7]]), None), None)
     assert samples.inputs.ravel().tolist() == [0.1, 0.7]
 
 

@@ -58,7 +58,7 @@ def test_senseless_limits_are_usage_errors(net, options):
 def test_limit_counts_for_every_kind_of_data(net):
     x = np.zeros((5, 2), np.float32)
     beside = net.with_suffix(".npz")
-    for data in (None, x, (x, None), api._dataset(api.load(net), x, None), beside, str(beside)):
+    for data in (None, x, (x, None), api.dataset_of(api.load(net), x, None), beside, str(beside)):
         assert len(api.verify(net, "0.1", data=data, limit=2).samples) == 2
 
 
