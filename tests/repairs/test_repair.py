@@ -97,6 +97,22 @@ def test_a_share_that_is_met_has_a_certificate_for_each_sample(classifier, tmp_p
     assert report["after"]["certified_share"] >= 0.7
 
 
+def test_a_share_is_reached_by_training(tmp_path):
+    x = np.concatenate([DRAW.normal(-1, 0.4, (60, 2)), DRAW.normal(1, 0.4, (60, 2))]).astype(np.float32)
+    y = np.repeat([0, 1], 60)
+    first = np.array([[3.0, -0.8], [-3.0, 0.8], [0.5, -0.5]])  # it looks at one coordinate where both tell
+    model = save_chain(tmp_path / "one.onnx", [(first, np.zeros(3)), ([[-2, 2, 0.5], [2, -2, 0.0]], np.zeros(2))])
+    out = tmp_path / "r.onnx"
+    options = {"min_certified": "0.85", "eps": "0.5", "method": "orthogonal", "timeout": 12, "output": out}
+    report = certlip.repair(model, data=(x, y), **options)
+    total = len(report.after.verdicts)
+    assert report.before.certified < 0.85 * total <= report.after.certified and report.met
+    part = report.problem.parts.test
+    again = certlip.verify(out, "0.5", data=(part.inputs, part.targets), method="lipsdp")
+    assert again.certified_accuracy == report.after.certified / total
+    accepted(tmp_path / "r.certlip")
+
+
 def test_a_probability_keeps_its_sigmoid(tmp_path):
     x = np.concatenate([DRAW.normal(-1, 0.4, (60, 2)), DRAW.normal(1, 0.4, (60, 2))]).astype(np.float32)
     np.savez(tmp_path / "p.npz", x=x, y=np.repeat([0, 1], 60))
