@@ -53,7 +53,7 @@ class Problem:
         if holdout is not None and (data.targets is None) != (holdout.targets is None):
             raise UsageError("either the data or the holdout has no labels; give them to both or to neither")
         if not labelled:
-            given = [replace(part, targets=predicted(model, part.inputs)) for part in given]
+            given = [replace(part, targets=predicted(model, part.inputs, loss)) for part in given]
         is_classifier = classifies(model, given, loss)
         if not is_classifier and ends_in_decision(model):
             raise UsageError(
@@ -177,10 +177,11 @@ def classes_of(outputs: Array) -> np.ndarray:
     return (outputs[:, 0] > 0).astype(np.int64) if outputs.shape[1] == 1 else outputs.argmax(axis=1)
 
 
-def predicted(model: Model, x: Array) -> np.ndarray:
-    """What the model says about samples that have no labels: classes of a classifier, outputs of a regressor."""
+def predicted(model: Model, x: Array, loss: str | None) -> np.ndarray:
+    """What the model says about samples that have no labels: outputs where the loss is a regressor's, or none is given
+    and a single output is no probability; else classes."""
     graph = model.graph
-    if graph.output_size == 1 and not is_probability(graph):
+    if loss in REGRESSION or (loss is None and graph.output_size == 1 and not is_probability(graph)):
         return outputs_of(graph, x)
     return classes_of(outputs_of(decision_graph(graph) if graph.output_size == 1 else graph, x))
 

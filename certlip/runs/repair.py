@@ -109,7 +109,8 @@ class _Work:
         if self._is_met(before):
             return self._finished(before, before, None, False)
         end = self.began + (1.0 - _SCORING_SHARE) * self.limit
-        search = Search(judge, original, end, proof, self.progress, self.each)
+        # that it meets a share on the samples that choose is no use: on those that score it does not
+        search = Search(judge, replace(original, meets=False), end, proof, self.progress, self.each)
         try:
             search.run(methods)
             after = self._after(before, search)

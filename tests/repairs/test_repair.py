@@ -17,6 +17,7 @@ from small_models import command, save_chain, save_model
 
 import certlip
 from certlip.errors import UsageError
+from certlip.repairs.attempt import Judge
 
 DRAW = np.random.default_rng(0)
 
@@ -97,11 +98,17 @@ def test_a_share_that_is_met_has_a_certificate_for_each_sample(classifier, tmp_p
     assert report["after"]["certified_share"] >= 0.7
 
 
+def one_coordinate(folder: Path) -> tuple[np.ndarray, np.ndarray, Path]:
+    """Two clouds, and a network that looks at one coordinate where both tell them apart."""
+    draw = np.random.default_rng(1)
+    x = np.concatenate([draw.normal(-1, 0.4, (60, 2)), draw.normal(1, 0.4, (60, 2))]).astype(np.float32)
+    first = np.array([[3.0, -0.8], [-3.0, 0.8], [0.5, -0.5]])
+    model = save_chain(folder / "one.onnx", [(first, np.zeros(3)), ([[-2, 2, 0.5], [2, -2, 0.0]], np.zeros(2))])
+    return x, np.repeat([0, 1], 60), model
+
+
 def test_a_share_is_reached_by_training(tmp_path):
-    x = np.concatenate([DRAW.normal(-1, 0.4, (60, 2)), DRAW.normal(1, 0.4, (60, 2))]).astype(np.float32)
-    y = np.repeat([0, 1], 60)
-    first = np.array([[3.0, -0.8], [-3.0, 0.8], [0.5, -0.5]])  # it looks at one coordinate where both tell
-    model = save_chain(tmp_path / "one.onnx", [(first, np.zeros(3)), ([[-2, 2, 0.5], [2, -2, 0.0]], np.zeros(2))])
+    x, y, model = one_coordinate(tmp_path)
     out = tmp_path / "r.onnx"
     options = {"min_certified": "0.85", "eps": "0.5", "method": "orthogonal", "timeout": 12, "output": out}
     report = certlip.repair(model, data=(x, y), **options)
@@ -269,6 +276,23 @@ def test_a_second_interruption_waits_for_the_files(classifier, tmp_path):
         certlip.repair(classifier, data=data, max_lipschitz=2, output=out, progress=again, each=stop)
     accepted(tmp_path / "r.certlip")
     assert json.loads((tmp_path / "r.repair.json").read_text())["interrupted"]
+
+
+def test_without_targets_a_regressor_of_two_outputs_keeps_its_outputs(classifier):
+    with np.load(classifier.with_suffix(".npz")) as data:
+        x = data["x"]
+    report = certlip.repair(classifier, data=x, max_lipschitz=2, method="scale", loss="square")
+    assert report.met and report.before.scores.error == 0.0 and report.after.scores.accuracy is None
+
+
+def test_a_model_that_misses_the_share_where_it_counts_is_not_kept(tmp_path, monkeypatch):
+    """Even if its share on the samples that choose is high enough and no candidate's is."""
+    x, y, model = one_coordinate(tmp_path)
+    first = []
+    monkeypatch.setattr(Judge, "_meets", lambda self, bound, found: not first and not first.append(bound))
+    report = certlip.repair(model, data=(x, y), min_certified="0.85", eps="0.5", method="orthogonal", timeout=12)
+    assert report.before.attempt.meets and not report.after.attempt.meets
+    assert report.met and report.after.certified > report.before.certified
 
 
 def test_an_interruption_keeps_the_best_state(classifier, tmp_path):
