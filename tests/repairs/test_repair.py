@@ -100,7 +100,7 @@ def test_a_share_that_is_met_has_a_certificate_for_each_sample(classifier, tmp_p
 
 def one_coordinate(folder: Path) -> tuple[np.ndarray, np.ndarray, Path]:
     """Two clouds, and a network that looks at one coordinate where both tell them apart."""
-    draw = np.random.default_rng(1)
+    draw = np.random.default_rng(0)
     x = np.concatenate([draw.normal(-1, 0.4, (60, 2)), draw.normal(1, 0.4, (60, 2))]).astype(np.float32)
     first = np.array([[3.0, -0.8], [-3.0, 0.8], [0.5, -0.5]])
     model = save_chain(folder / "one.onnx", [(first, np.zeros(3)), ([[-2, 2, 0.5], [2, -2, 0.0]], np.zeros(2))])
@@ -110,12 +110,12 @@ def one_coordinate(folder: Path) -> tuple[np.ndarray, np.ndarray, Path]:
 def test_a_share_is_reached_by_training(tmp_path):
     x, y, model = one_coordinate(tmp_path)
     out = tmp_path / "r.onnx"
-    options = {"min_certified": "0.85", "eps": "0.5", "method": "orthogonal", "timeout": 12, "output": out}
+    options = {"min_certified": "0.85", "eps": "0.6", "method": "orthogonal", "timeout": 12, "output": out}
     report = certlip.repair(model, data=(x, y), **options)
     total = len(report.after.verdicts)
     assert report.before.certified < 0.85 * total <= report.after.certified and report.met
     part = report.problem.parts.test
-    again = certlip.verify(out, "0.5", data=(part.inputs, part.targets), method="lipsdp")
+    again = certlip.verify(out, "0.6", data=(part.inputs, part.targets), method="lipsdp")
     assert again.certified_accuracy == report.after.certified / total
     accepted(tmp_path / "r.certlip")
 
@@ -290,7 +290,7 @@ def test_a_model_that_misses_the_share_where_it_counts_is_not_kept(tmp_path, mon
     x, y, model = one_coordinate(tmp_path)
     first = []
     monkeypatch.setattr(Judge, "_meets", lambda self, bound, found: not first and not first.append(bound))
-    report = certlip.repair(model, data=(x, y), min_certified="0.85", eps="0.5", method="orthogonal", timeout=12)
+    report = certlip.repair(model, data=(x, y), min_certified="0.85", eps="0.6", method="orthogonal", timeout=12)
     assert report.before.attempt.meets and not report.after.attempt.meets
     assert report.met and report.after.certified > report.before.certified
 
