@@ -72,13 +72,6 @@ class Attempt:
     meets: bool
     seconds: float
 
-    @property
-    def raw(self) -> bytes:
-        """The ONNX file."""
-        if self.model.onnx_bytes is None:
-            raise ValueError("the model was not read from bytes")
-        return self.model.onnx_bytes
-
 
 class Judge:
     """Turns candidate graphs into attempts. seconds: for the proof of one bound."""
@@ -104,11 +97,13 @@ class Judge:
             if not 1.0 < excess <= 1.0 + _NEAR * model.precision.unit:
                 break
             body = times(body, (1.0 - room * model.precision.unit) / excess)
-        rows = problem.rows(problem.parts.validation)
-        found = self.scores(model, bound, problem.parts.validation, rows, self._seconds)
-        seconds = time.monotonic() - began
-        moved = distance(problem.body, body)
-        return Attempt(method, body, model, bound, found, moved, self._meets(bound, found), seconds)
+        return self._scored(method, body, model, bound, began)
+
+    def _scored(self, method: str, body: Graph, model: Model, bound: Bound | None, began: float) -> Attempt:
+        part = self.problem.parts.validation
+        found = self.scores(model, bound, part, self.problem.rows(part), self._seconds)
+        moved, meets = distance(self.problem.body, body), self._meets(bound, found)
+        return Attempt(method, body, model, bound, found, moved, meets, time.monotonic() - began)
 
     def _excess(self, bound: Bound | None) -> float:
         """The bound over the limit, 0 where none is asked for or proved."""
@@ -121,11 +116,7 @@ class Judge:
     def original(self) -> Attempt:
         """The model as it is."""
         problem, began = self.problem, time.monotonic()
-        bound = self.bound(problem.model)
-        part = problem.parts.validation
-        found = self.scores(problem.model, bound, part, problem.rows(part), self._seconds)
-        meets, seconds = self._meets(bound, found), time.monotonic() - began
-        return Attempt("none", problem.body, problem.model, bound, found, 0.0, meets, seconds)
+        return self._scored("none", problem.body, problem.model, self.bound(problem.model), began)
 
     def bound(self, model: Model) -> Bound | None:
         """The best bound that the time allows."""
