@@ -37,8 +37,8 @@ class RepairReport:
     """met: what the requirement asks is proved of `after`, on the scored samples where it is about a share.
 
     model: the repaired model, from `files["model"]` where it was written. after: the same as `before` where nothing
-    came closer. table: the best attempt of each method. notes: why a method has none. unchanged: the model met the
-    requirement as it was. files: by role: model, certificates, json, markdown.
+    came closer. table: the best attempt of each method. notes: why a method has none. files: by role: model,
+    certificates, json, markdown.
     """
 
     problem: Problem
@@ -48,11 +48,14 @@ class RepairReport:
     table: Mapping[str, Attempt]
     notes: Mapping[str, str]
     met: bool
-    unchanged: bool
     interrupted: bool
     seconds: float
-    seed: int
     files: Mapping[str, Path]
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the result is the model as it was."""
+        return self.after is self.before
 
     @property
     def shortfall(self) -> float:

@@ -29,7 +29,7 @@ def repair_report_json(report: RepairReport) -> dict[str, Any]:
         "shortfall": finite(report.shortfall),
         "method": report.after.attempt.method,
         "loss": report.problem.loss,
-        "seed": report.seed,
+        "seed": report.problem.seed,
         "seconds": round(report.seconds, 3),
         "samples": {
             "train": len(parts.train),

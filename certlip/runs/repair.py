@@ -152,11 +152,10 @@ class _Work:
 
     def _finished(self, before: State, after: State, search: Search | None, interrupted: bool) -> RepairReport:
         """Write what there is, the model first, and report it."""
-        unchanged = after is before
         report = RepairReport(
             self.problem, before, after, after.attempt.model, {} if search is None else search.found,
-            {} if search is None else search.notes, self._is_met(after), unchanged, interrupted,
-            time.monotonic() - self.began, self.problem.seed, {},
+            {} if search is None else search.notes, self._is_met(after), interrupted,
+            time.monotonic() - self.began, {},
         )  # fmt: skip
         if self.place is None:
             return report

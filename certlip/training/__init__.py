@@ -3,9 +3,8 @@
 This package imports torch, so `import certlip` leaves it alone.
 """
 
-from certlip.training.fine_tune import fine_tune
 from certlip.training.loop import Epoch, Samples, fit
 from certlip.training.network import Network
 from certlip.training.objective import Objective
 
-__all__ = ["Epoch", "Network", "Objective", "Samples", "fine_tune", "fit"]
+__all__ = ["Epoch", "Network", "Objective", "Samples", "fit"]

@@ -65,7 +65,9 @@ def waves(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 @lru_cache
 def small_task(share: float = 0.2, norm: str = "l2", residual: bool = False, labelled: bool = True) -> Task:
     """A network fitted to `waves`, to be repaired to a share of its proved bound."""
-    from certlip.training import Objective, Samples, fine_tune
+    from fine_tuned import fine_tune
+
+    from certlip.training import Objective, Samples
 
     draw = np.random.default_rng(0)
     sketch = Sketch(draw, (1, 2))

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from fine_tuned import fine_tune
 
 from certlip.graph import Graph, Node
 from certlip.ops import Dense, Relu
-from certlip.training import Network, Objective, Samples, fine_tune, fit
+from certlip.training import Network, Objective, Samples, fit
 from certlip.training.loop import AdamW, mean_loss
 
 

@@ -1,4 +1,4 @@
-"""Training of a graph without any constraint, say for margins: what comes out has any Lipschitz constant."""
+"""A network for tests: a graph trained without any constraint."""
 
 from __future__ import annotations
 
